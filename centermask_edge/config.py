@@ -1,0 +1,183 @@
+"""Every setting of the toolkit, typed, with its one default and the presets of the family.
+
+Models are immutable; ``model_copy(update=...)`` makes a changed one. Sources of the numbers:
+CenterMask (CVPR 2020) section 3 and table 3 for the Lite sizes; the values no paper states
+(thresholds, top-k, pixel statistics) are the ones the official checkpoints were trained with.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from centermask_edge.errors import ConfigError
+
+COCO_CLASSES: tuple[str, ...] = tuple(
+    "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,"
+    "stop sign,parking meter,bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,"
+    "backpack,umbrella,handbag,tie,suitcase,frisbee,skis,snowboard,sports ball,kite,"
+    "baseball bat,baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,cup,fork,"
+    "knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,"
+    "chair,couch,potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,"
+    "cell phone,microwave,oven,toaster,sink,refrigerator,book,clock,vase,scissors,teddy bear,"
+    "hair drier,toothbrush".split(",")
+)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Backbone(str, Enum):
+    """Feature extractors; the values are the names used in presets and on the command line."""
+
+    V19 = "v19"
+    V19_SLIM = "v19-slim"
+    V19_DW = "v19-dw"
+    V19_SLIM_DW = "v19-slim-dw"
+    V39 = "v39"
+    MOBILENET_V2 = "mobilenet-v2"
+    EFFICIENTNET_LITE0 = "efficientnet-lite0"
+
+
+class PreprocessConfig(_Model):
+    """How a picture becomes network input; the same object serves training and every engine.
+
+    Resize to ``short_side`` unless the long side would pass ``long_side``, bilinear with
+    antialiasing on uint8; then ``(x - mean) / std``; then zero padding on the right and the
+    bottom to a multiple of ``pad_multiple``.
+    """
+
+    channel_order: Literal["bgr", "rgb"] = "bgr"
+    mean: tuple[float, float, float] = (103.530, 116.280, 123.675)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    short_side: int = Field(600, ge=32, le=4096)
+    long_side: int = Field(1000, ge=32, le=8192)
+    pad_multiple: Literal[32] = 32
+
+    @model_validator(mode="after")
+    def _sides_in_order(self) -> PreprocessConfig:
+        if self.long_side < self.short_side:
+            raise ValueError(
+                f"long_side {self.long_side} is smaller than short_side {self.short_side}"
+            )
+        return self
+
+
+class DecodeConfig(_Model):
+    """From dense predictions to at most ``max_detections`` boxes (FCOS section 3)."""
+
+    score_threshold: float = Field(0.05, ge=0.0, lt=1.0)
+    nms_threshold: float = Field(0.6, gt=0.0, le=1.0)
+    pre_nms_topk: int = Field(1000, ge=1)
+    max_detections: int = Field(50, ge=1, le=1000)
+
+
+class ModelConfig(_Model):
+    """The architecture, its classes and the numbers that belong to its weights."""
+
+    name: str
+    backbone: Backbone
+    classes: tuple[str, ...] = COCO_CLASSES
+    fpn_channels: int = Field(128, multiple_of=32)
+    head_convs: int = Field(2, ge=1)
+    mask_convs: int = Field(2, ge=1)
+    mask_iou_convs: int = Field(2, ge=1)
+    mask_iou_fc: int = Field(1024, ge=1)
+    preprocess: PreprocessConfig = PreprocessConfig()
+    decode: DecodeConfig = DecodeConfig()
+
+    @property
+    def num_classes(self) -> int:
+        """Number of object classes; there is no background class."""
+        return len(self.classes)
+
+
+class TrainConfig(_Model):
+    """One training run. Defaults are the paper's Lite recipe; the learning rate is for batch 16
+    and is scaled linearly to ``batch_size``."""
+
+    annotations: tuple[Path, ...] = ()
+    val_annotations: Path | None = None
+    init: Path | None = None
+    output: Path = Path("runs/train")
+    steps: int = Field(360_000, ge=1)
+    batch_size: int = Field(16, ge=1)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    base_lr: float = Field(0.01, gt=0)
+    backbone_lr_factor: float = Field(1.0, ge=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    warmup_steps: int = Field(1000, ge=0)
+    warmup_factor: float = Field(0.001, ge=0, le=1)
+    schedule: Literal["step", "cosine"] = "step"
+    milestones: tuple[float, ...] = (300 / 360, 340 / 360)
+    clip_norm: float = Field(0.0, ge=0)
+    short_sides: tuple[int, ...] = (580, 600)
+    long_side: int = 1000
+    flip: float = Field(0.5, ge=0, le=1)
+    masked_share: float | None = Field(None, ge=0, le=1)
+    rois_per_image: int = Field(128, ge=1)
+    train_proposals: int = Field(100, ge=1)
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+    frozen_stages: int = Field(0, ge=0, le=4)
+    bf16: bool = False
+    eval_every: int = Field(0, ge=0)
+    save_every: int = Field(500, ge=1)
+    seed: int = 0
+    threads: int = Field(0, ge=0)
+
+
+def _lite(name: str, backbone: Backbone) -> ModelConfig:
+    return ModelConfig(name=name, backbone=backbone)
+
+
+PRESETS: dict[str, ModelConfig] = {
+    preset.name: preset
+    for preset in (
+        _lite("lite-v19", Backbone.V19),
+        _lite("lite-v19-slim", Backbone.V19_SLIM),
+        _lite("lite-v19-dw", Backbone.V19_DW),
+        _lite("lite-v19-slim-dw", Backbone.V19_SLIM_DW),
+        _lite("lite-v39", Backbone.V39),
+        _lite("lite-mobilenet-v2", Backbone.MOBILENET_V2),
+        ModelConfig(
+            name="lite-efficientnet-lite0",
+            backbone=Backbone.EFFICIENTNET_LITE0,
+            preprocess=PreprocessConfig(channel_order="rgb", mean=(127.0,) * 3, std=(128.0,) * 3),
+        ),
+        ModelConfig(
+            name="person-efficientnet-lite0",
+            backbone=Backbone.EFFICIENTNET_LITE0,
+            classes=("person",),
+            mask_iou_fc=256,
+            preprocess=PreprocessConfig(
+                channel_order="rgb",
+                mean=(127.0,) * 3,
+                std=(128.0,) * 3,
+                short_side=352,
+                long_side=640,
+            ),
+        ),
+    )
+}
+
+
+def preset(name: str) -> ModelConfig:
+    """The preset of that name.
+
+    Raises:
+        ConfigError: no preset has that name.
+
+    >>> preset("lite-v19").fpn_channels
+    128
+    """
+    try:
+        return PRESETS[name]
+    except KeyError:
+        raise ConfigError(
+            f"unknown preset {name!r}; choose one of: {', '.join(PRESETS)}"
+        ) from None
