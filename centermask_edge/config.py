@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from centermask_edge.errors import ConfigError
 
-COCO_CLASSES: tuple[str, ...] = tuple(
+COCO_CLASSES: tuple[str, ...] = tuple(  # the contiguous order of COCO 2017
     "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,"
     "stop sign,parking meter,bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,"
     "backpack,umbrella,handbag,tie,suitcase,frisbee,skis,snowboard,sports ball,kite,"
@@ -23,7 +23,7 @@ COCO_CLASSES: tuple[str, ...] = tuple(
     "knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,"
     "chair,couch,potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,"
     "cell phone,microwave,oven,toaster,sink,refrigerator,book,clock,vase,scissors,teddy bear,"
-    "hair drier,toothbrush".split(",")
+    "hair drier,toothbrush".split(",")  # noqa: SIM905
 )
 
 
@@ -97,8 +97,10 @@ class ModelConfig(_Model):
 
 
 class TrainConfig(_Model):
-    """One training run. Defaults are the paper's Lite recipe; the learning rate is for batch 16
-    and is scaled linearly to ``batch_size``."""
+    """One training run; the defaults are the paper's Lite recipe.
+
+    The learning rate is stated for a batch of 16 and scaled linearly to ``batch_size``.
+    """
 
     annotations: tuple[Path, ...] = ()
     val_annotations: Path | None = None
@@ -178,6 +180,4 @@ def preset(name: str) -> ModelConfig:
     try:
         return PRESETS[name]
     except KeyError:
-        raise ConfigError(
-            f"unknown preset {name!r}; choose one of: {', '.join(PRESETS)}"
-        ) from None
+        raise ConfigError(f"unknown preset {name!r}; choose one of: {', '.join(PRESETS)}") from None

@@ -1,0 +1,106 @@
+"""From dense predictions to boxes: threshold, per-level top-k, class-aware NMS, top K.
+
+The reference for the ONNX function and for the CUDA kernel. Shape legend: K kept detections.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from centermask_edge.config import DecodeConfig
+from centermask_edge.model.fcos import STRIDES, DensePredictions, level_locations
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """Detections of one picture, best first.
+
+    boxes: float32 (K, 4) xyxy in input pixels, never clipped; scores: float32 (K,) the root of
+    class probability times centre-ness; classes: int64 (K,).
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+
+
+def candidates(dense: DensePredictions, image: int, config: DecodeConfig) -> Boxes:
+    """Everything of one picture above the threshold, at most ``pre_nms_topk`` a level, unsorted.
+
+    The threshold is on the class probability alone; the top-k ranks by its product with
+    centre-ness (spec of the official decoder; FCOS section 3.2).
+    """
+    boxes, scores, classes = [], [], []
+    for logits, reg, centerness, stride in zip(
+        dense.logits, dense.reg, dense.centerness, STRIDES, strict=True
+    ):
+        height, width = logits.shape[2:]
+        probability = logits[image].float().sigmoid().flatten(1).T  # (H * W, classes)
+        quality = probability * centerness[image].float().sigmoid().flatten()[:, None]
+        location, label = torch.nonzero(probability > config.score_threshold, as_tuple=True)
+        quality = quality[location, label]
+        if len(quality) > config.pre_nms_topk:
+            quality, best = quality.topk(config.pre_nms_topk, sorted=False)
+            location, label = location[best], label[best]
+        distances = reg[image].float().flatten(1).T[location] * stride
+        centre = level_locations(height, width, stride, reg.device)[location]
+        boxes.append(torch.cat((centre - distances[:, :2], centre + distances[:, 2:]), dim=1))
+        scores.append(quality.sqrt())
+        classes.append(label)
+    return Boxes(torch.cat(boxes), torch.cat(scores), torch.cat(classes))
+
+
+def nms_indices(
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    classes: NDArray[np.int64],
+    threshold: float,
+    limit: int,
+) -> NDArray[np.int64]:
+    """Indices kept by greedy NMS within each class, best score first, at most ``limit``.
+
+    A box goes if its IoU with a better one of its class is greater than ``threshold``; plain
+    areas; equal scores keep their input order.
+    """
+    order = np.argsort(-scores, kind="stable")
+    boxes, classes = boxes[order], classes[order]
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    alive = np.ones(len(order), dtype=bool)
+    kept: list[int] = []
+    for i in range(len(order)):
+        if not alive[i]:
+            continue
+        kept.append(i)
+        if len(kept) == limit:
+            break
+        rest = slice(i + 1, None)
+        wh = np.minimum(boxes[i, 2:], boxes[rest, 2:]) - np.maximum(boxes[i, :2], boxes[rest, :2])
+        wh = np.maximum(wh, 0)
+        inter = wh[:, 0] * wh[:, 1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            iou = inter / (area[i] + area[rest] - inter)
+        alive[rest] &= ~((iou > threshold) & (classes[rest] == classes[i]))
+    return order[np.asarray(kept, dtype=np.int64)]
+
+
+def detect(dense: DensePredictions, config: DecodeConfig) -> list[Boxes]:
+    """Final boxes of every picture of the batch, at most ``config.max_detections`` each."""
+    results = []
+    for image in range(dense.logits[0].shape[0]):
+        found = candidates(dense, image, config)
+        keep = torch.from_numpy(
+            nms_indices(
+                found.boxes.detach().cpu().numpy(),
+                found.scores.detach().cpu().numpy(),
+                found.classes.cpu().numpy(),
+                config.nms_threshold,
+                config.max_detections,
+            )
+        ).to(found.boxes.device)
+        results.append(Boxes(found.boxes[keep], found.scores[keep], found.classes[keep]))
+    return results

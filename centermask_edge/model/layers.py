@@ -1,0 +1,97 @@
+"""The frozen batch norm and the convolution units that all backbones are built from.
+
+Shape legend: B batch, C channels, H W rows and columns.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch norm with fixed statistics and fixed affine: ``(x - mean) / sqrt(var + eps) * w + b``.
+
+    All four tensors are buffers. While gradients are recorded the statistics are folded into one
+    scale and one bias, else the library's fused form is used: the official networks do the same,
+    and the two forms round differently (up to 2e-4 in a mask loss through ReLU gates).
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise float (B, C, H, W)."""
+        if torch.is_grad_enabled():
+            scale = self.weight * (self.running_var + self.eps).rsqrt()
+            bias = self.bias - self.running_mean * scale
+            return x * scale.to(x.dtype).view(1, -1, 1, 1) + bias.to(x.dtype).view(1, -1, 1, 1)
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+        )
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, frozen batch norm, optional ReLU or ReLU6."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        activation: nn.Module | None = None,
+        eps: float = 1e-5,
+        same_padding: bool = False,
+    ) -> None:
+        super().__init__()
+        # TensorFlow's SAME padding of an even size at stride 2 puts the odd pixel at the end.
+        total = kernel - stride if same_padding and stride > 1 else 0
+        self.pad = (total // 2, total - total // 2) * 2 if total else None
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel,
+            stride,
+            0 if self.pad else kernel // 2,
+            groups=groups,
+            bias=False,
+        )
+        self.norm = FrozenBatchNorm2d(out_channels, eps)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) to (B, C_out, H / stride, W / stride)."""
+        if self.pad:
+            x = F.pad(x, self.pad)
+        x = self.norm(self.conv(x))
+        return x if self.activation is None else self.activation(x)
+
+
+class SeparableConvNorm(nn.Module):
+    """Depthwise 3x3, pointwise 1x1, frozen batch norm, ReLU; nothing between the convolutions."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(
+            in_channels, in_channels, 3, stride, 1, groups=in_channels, bias=False
+        )
+        self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.norm = FrozenBatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) to (B, C_out, H / stride, W / stride)."""
+        return F.relu(self.norm(self.pointwise(self.depthwise(x))))

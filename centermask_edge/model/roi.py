@@ -1,0 +1,115 @@
+"""Scale-adaptive RoI assignment (CenterMask equation 2) and aligned, adaptive RoIAlign.
+
+RoIAlign averages bilinear samples on a regular grid; both the interpolation and the average are
+separable in x and y, so a RoI is ``A_y F A_x^T`` with one small weight matrix per axis. That is
+two matrix products with exact gradients, and needs no compiled extension.
+
+Shape legend: R RoIs, C channels, H W rows and columns of a level, S output side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+MASK_LEVELS = 3  # P3, P4, P5
+_FIRST, _LAST = 3, 5
+
+
+def assign_levels(boxes: Tensor, image_areas: Tensor) -> Tensor:
+    """Pyramid level of each RoI as an index, 0 for P3 to 2 for P5 (CenterMask equation 2).
+
+    Args:
+        boxes: float (R, 4) xyxy, unclipped.
+        image_areas: float (R,) area of the unpadded resized picture of each RoI.
+    """
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    level = torch.ceil(_LAST - torch.log2(image_areas / area + 2.2e-16))
+    return level.clamp(_FIRST, _LAST).nan_to_num(_FIRST).long() - _FIRST
+
+
+def _axis_weights(start: Tensor, length: Tensor, extent: int, side: int) -> Tensor:
+    """Weights (R, side, extent) that average one axis of every RoI into its bins.
+
+    start, length: float (R,) in cells of the level. Samples beyond [-1, extent] count as zero,
+    those between are clamped to the border (ONNX RoiAlign-16, half_pixel, sampling_ratio 0).
+    """
+    per_bin = torch.ceil(length / side).clamp(min=0)
+    per_bin = torch.where(per_bin.isfinite(), per_bin, torch.zeros_like(per_bin)).long()
+    rois = torch.arange(len(start), device=start.device)
+    count = per_bin * side
+    roi = rois.repeat_interleave(count)
+    first = torch.cumsum(count, 0) - count
+    sample = torch.arange(int(count.sum()), device=start.device) - first[roi]
+    in_bin = sample % per_bin[roi]
+    bin_index = sample // per_bin[roi]
+    bin_size = length / side
+    offset = (in_bin.to(start.dtype) + 0.5) * bin_size[roi] / per_bin[roi].to(start.dtype)
+    position = start[roi] + bin_index.to(start.dtype) * bin_size[roi] + offset
+    valid = (position >= -1.0) & (position <= extent)
+    position = position.clamp(0, extent - 1)
+    low = position.floor()
+    fraction = position - low
+    low_index = low.long()
+    high_index = (low_index + 1).clamp(max=extent - 1)
+    share = valid.to(start.dtype) / per_bin[roi].to(start.dtype)
+    row = (roi * side + bin_index) * extent
+    weights = torch.zeros(len(start) * side * extent, dtype=start.dtype, device=start.device)
+    weights.index_add_(0, row + low_index, (1 - fraction) * share)
+    weights.index_add_(0, row + high_index, fraction * share)
+    return weights.view(len(start), side, extent)
+
+
+def roi_align(feature: Tensor, boxes: Tensor, scale: float, side: int) -> Tensor:
+    """Aligned RoIAlign of one picture at one level: (R, C, side, side).
+
+    Args:
+        feature: float (C, H, W).
+        boxes: float32 (R, 4) xyxy in input pixels.
+        scale: cells per input pixel, 1 / stride.
+        side: output side S.
+    """
+    channels, height, width = feature.shape
+    edges = boxes.float() * scale - 0.5
+    size = edges[:, 2:] - edges[:, :2]
+    rows = _axis_weights(edges[:, 1], size[:, 1], height, side).to(feature.dtype)
+    cols = _axis_weights(edges[:, 0], size[:, 0], width, side).to(feature.dtype)
+    by_row = feature.transpose(0, 1).reshape(height, channels * width)
+    lines = (rows.reshape(-1, height) @ by_row).view(-1, side, channels, width)
+    lines = lines.transpose(1, 2).reshape(-1, channels * side, width)
+    return (lines @ cols.transpose(1, 2)).view(-1, channels, side, side)
+
+
+def pyramid_roi_align(
+    pyramid: Sequence[Tensor],
+    boxes: Sequence[Tensor],
+    image_sizes: Sequence[tuple[int, int]],
+    side: int = 14,
+) -> Tensor:
+    """RoI features (sum of R, C, side, side), pictures in order, each from its own level.
+
+    Args:
+        pyramid: P3..P5 (more levels are ignored), each float (B, C, H_l, W_l).
+        boxes: per picture float (R_i, 4) xyxy in input pixels.
+        image_sizes: per picture (height, width) resized, unpadded.
+        side: output side.
+    """
+    channels = pyramid[0].shape[1]
+    parts: list[Tensor] = []
+    places: list[Tensor] = []
+    start = 0
+    for image, (rois, (height, width)) in enumerate(zip(boxes, image_sizes, strict=True)):
+        areas = rois.new_full((len(rois),), float(height * width))
+        levels = assign_levels(rois, areas)
+        for level in range(MASK_LEVELS):
+            index = torch.nonzero(levels == level).flatten()
+            if len(index):
+                scale = 1.0 / (8 << level)
+                parts.append(roi_align(pyramid[level][image], rois[index], scale, side))
+                places.append(index + start)
+        start += len(rois)
+    if not parts:
+        return pyramid[0].new_zeros((0, channels, side, side))
+    return torch.cat(parts)[torch.argsort(torch.cat(places))]

@@ -1,0 +1,159 @@
+"""VoVNetV2: one-shot aggregation blocks with residual and eSE (CenterMask section 3.3, figure 3).
+
+Shape legend: B batch, C channels, H W rows and columns of the input picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from centermask_edge.config import Backbone
+from centermask_edge.model.layers import ConvNorm, SeparableConvNorm
+
+
+@dataclass(frozen=True, slots=True)
+class VoVNetSpec:
+    """Widths and depths of one VoVNetV2; one entry per stage 2..5."""
+
+    stem: tuple[int, int, int]
+    layer_channels: tuple[int, int, int, int]
+    out_channels: tuple[int, int, int, int]
+    layers: int
+    blocks: tuple[int, int, int, int]
+    separable: bool = False
+
+
+_SLIM = ((64, 80, 96, 112), (112, 256, 384, 512))
+_BASE = ((128, 160, 192, 224), (256, 512, 768, 1024))
+_ONE = (1, 1, 1, 1)
+
+SPECS: dict[Backbone, VoVNetSpec] = {
+    Backbone.V19_SLIM_DW: VoVNetSpec((64, 64, 64), *_SLIM, 3, _ONE, separable=True),
+    Backbone.V19_DW: VoVNetSpec((64, 64, 64), *_BASE, 3, _ONE, separable=True),
+    Backbone.V19_SLIM: VoVNetSpec((64, 64, 128), *_SLIM, 3, _ONE),
+    Backbone.V19: VoVNetSpec((64, 64, 128), *_BASE, 3, _ONE),
+    Backbone.V39: VoVNetSpec((64, 64, 128), *_BASE, 5, (1, 1, 2, 2)),
+}
+
+
+class EffectiveSE(nn.Module):
+    """Channel attention with one full-width layer (eSE, CenterMask equation 5).
+
+    The gate is the hard sigmoid ``relu6(z + 3) / 6`` of the official networks; the paper writes a
+    plain sigmoid.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale every channel of (B, C, H, W) by its gate."""
+        return x * F.hardsigmoid(self.fc(x.mean((2, 3), keepdim=True)))
+
+
+class OSABlock(nn.Module):
+    """A chain of 3x3 layers whose outputs, and the block's input, are aggregated once."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        layer_channels: int,
+        out_channels: int,
+        layers: int,
+        *,
+        separable: bool,
+        residual: bool,
+    ) -> None:
+        super().__init__()
+        self.residual = residual
+        self.reduction: ConvNorm | None = None
+        width = in_channels
+        if separable and in_channels != layer_channels:
+            self.reduction = ConvNorm(in_channels, layer_channels, 1, activation=nn.ReLU())
+            width = layer_channels
+        chain: list[nn.Module] = []
+        for _ in range(layers):
+            chain.append(
+                SeparableConvNorm(width, layer_channels)
+                if separable
+                else ConvNorm(width, layer_channels, 3, activation=nn.ReLU())
+            )
+            width = layer_channels
+        self.layers = nn.ModuleList(chain)
+        self.concat = ConvNorm(
+            in_channels + layers * layer_channels, out_channels, 1, activation=nn.ReLU()
+        )
+        self.ese = EffectiveSE(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C_in, H, W) to (B, C_out, H, W)."""
+        outputs = [x]
+        current = x if self.reduction is None else self.reduction(x)
+        for layer in self.layers:
+            current = layer(current)
+            outputs.append(current)
+        out: Tensor = self.ese(self.concat(torch.cat(outputs, dim=1)))
+        return out + x if self.residual else out
+
+
+class VoVNet(nn.Module):
+    """VoVNetV2 up to stride 32. Stage 1 is the stem; stages 2 to 5 have strides 4, 8, 16, 32."""
+
+    def __init__(self, spec: VoVNetSpec) -> None:
+        super().__init__()
+        first, second, third = spec.stem
+        relu = nn.ReLU()
+        if spec.separable:
+            stem: list[nn.Module] = [
+                ConvNorm(3, first, 3, stride=2, activation=relu),
+                SeparableConvNorm(first, second),
+                SeparableConvNorm(second, third, stride=2),
+            ]
+        else:
+            stem = [
+                ConvNorm(3, first, 3, stride=2, activation=relu),
+                ConvNorm(first, second, 3, activation=relu),
+                ConvNorm(second, third, 3, stride=2, activation=relu),
+            ]
+        self.stem = nn.Sequential(*stem)
+        stages: list[nn.Module] = []
+        width = third
+        for layer_ch, out_ch, blocks in zip(
+            spec.layer_channels, spec.out_channels, spec.blocks, strict=True
+        ):
+            stage: list[nn.Module] = []
+            for index in range(blocks):
+                stage.append(
+                    OSABlock(
+                        width,
+                        layer_ch,
+                        out_ch,
+                        spec.layers,
+                        separable=spec.separable,
+                        residual=index > 0,
+                    )
+                )
+                width = out_ch
+            stages.append(nn.Sequential(*stage))
+        self.stages = nn.ModuleList(stages)
+        self.out_channels = spec.out_channels[1:]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Features of strides 8, 16 and 32 from float (B, 3, H, W); H, W multiples of 32."""
+        x = self.stem(x)
+        features = []
+        for index, stage in enumerate(self.stages):
+            if index > 0:
+                x = F.max_pool2d(x, 3, 2, ceil_mode=True)
+            x = stage(x)
+            features.append(x)
+        return features[1:]
+
+    def freezable(self) -> list[nn.Module]:
+        """Stem and stages, shallowest first, for training with the first ones fixed."""
+        return [self.stem, *self.stages]
