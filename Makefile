@@ -1,0 +1,76 @@
+# The house's commands. `make run` and `make test` need nothing but Python 3.10 or newer.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
+CLIP   := centermask_edge/_clips/people.mp4
+OUT    ?= out
+
+MADE   := $(VENV)/.made
+HAS_RUN  := $(VENV)/.has-run
+HAS_TEST := $(VENV)/.has-test
+
+.PHONY: run test check docs results wheel clean help
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make run      segment people in the bundled clip; prints where the annotated video is"
+	@echo "make test     run the tests"
+	@echo "make check    ruff and mypy --strict"
+	@echo "make docs     refill the generated sections of README.md and docs/ from docs/results/"
+	@echo "make results  measure the bundled clip again, then make docs"
+	@echo "make wheel    build the wheel into dist/"
+	@echo "make clean    remove the virtual environment, outputs and caches"
+
+run: $(HAS_RUN)
+	@mkdir -p $(OUT)
+	$(BIN)/centermask-edge run $(CLIP) --out $(OUT)/people.mp4 --json $(OUT)/people.jsonl \
+		--stages-json $(OUT)/stages.json
+	@echo "annotated video: $(abspath $(OUT)/people.mp4)"
+
+test: $(HAS_TEST)
+	$(BIN)/python -m pytest
+
+check: $(HAS_TEST)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+
+docs: $(HAS_RUN)
+	$(BIN)/python docs/generate.py
+
+results: run
+	cp $(OUT)/stages.json docs/results/stages.json
+	$(BIN)/python docs/generate.py --picture $(OUT)/people.mp4
+
+wheel: $(HAS_TEST)
+	$(BIN)/python -m hatchling build -t wheel
+
+clean:
+	rm -rf .venv out dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The virtual environment, and a file in it for each set of packages, so that a second call
+# installs nothing. An interrupted install leaves no such file and is simply done again.
+$(MADE):
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.10 or newer, \
+	or name one: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$$($(PYTHON) \
+	--version) found, Python 3.10 or newer wanted; name one: make PYTHON=/path/to/python3 \
+	$(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv or ensurepip \
+	module: install it (Debian, Ubuntu: apt install python3-venv) and try again" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(HAS_RUN): $(MADE) pyproject.toml
+	@echo "installing centermask-edge[cpu] into $(VENV) (first call only; a few minutes at most)"
+	@$(PIP) install --editable '.[cpu]'
+	@touch $@
+
+$(HAS_TEST): $(MADE) pyproject.toml constraints.txt
+	@echo "installing centermask-edge[cpu,train,dev] into $(VENV) (first call only; torch is large)"
+	@$(PIP) install "$$(grep '^torch==' constraints.txt)"
+	@$(PIP) install --constraint constraints.txt --editable '.[cpu,train,dev]'
+	@touch $(HAS_RUN) $@
