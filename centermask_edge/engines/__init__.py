@@ -1,0 +1,1 @@
+"""Run the ONNX file: one call, detections of a fixed size."""
