@@ -53,10 +53,12 @@ def paste(mask: Floats, box: Floats, height: int, width: int) -> tuple[Bools, in
         empty for a box without width or height.
     """
     x0, y0, x1, y1 = box
+    if not (x1 > x0 and y1 > y0):
+        return np.zeros((0, 0), np.bool_), 0, 0
     left, top = max(int(np.floor(x0)), 0), max(int(np.floor(y0)), 0)
     right, bottom = min(int(np.ceil(x1)), width), min(int(np.ceil(y1)), height)
-    if not (x1 > x0 and y1 > y0 and right > left and bottom > top):
-        return np.zeros((0, 0), np.bool_), left, top
+    if right <= left or bottom <= top:
+        return np.zeros((0, 0), np.bool_), 0, 0
     rows = _weights(y0, y1, top, bottom, mask.shape[0])
     columns = _weights(x0, x1, left, right, mask.shape[1])
     crop: Bools = (rows @ mask) @ columns.T >= np.float32(0.5)
@@ -73,11 +75,13 @@ def paste_full(mask: Floats, box: Floats, height: int, width: int) -> Bools:
 
 def _runs(crop: Bools, x0: int, y0: int, height: int, width: int) -> npt.NDArray[np.int64]:
     """Lengths of the alternating zero and one runs of the frame, column by column."""
-    columns = np.zeros((crop.shape[1], crop.shape[0] + 2), np.int8)
+    # A zero before and after every column, so that one flat comparison finds all the edges.
+    stride = crop.shape[0] + 2
+    columns = np.zeros((crop.shape[1], stride), np.bool_)
     columns[:, 1:-1] = crop.T
-    steps = np.diff(columns, axis=1)
-    column, row = np.nonzero(steps)
-    edges = (column.astype(np.int64) + x0) * height + row + y0
+    flat = columns.ravel()
+    column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), stride)
+    edges = (column + x0) * height + row + y0
     if crop.shape[0] == height:
         # One column ends where the next begins only if the crop has the frame's full height.
         starts, ends = edges[0::2], edges[1::2]

@@ -104,11 +104,8 @@ class Preprocess:
 
     def __init__(self, config: PreprocessConfig) -> None:
         self.config = config
-        mean = np.array(config.mean, np.float32)[:, None]
-        std = np.array(config.std, np.float32)[:, None]
-        # 256 possible values a channel: a table gives exactly (x - mean) / std without
-        # converting the picture to float first.
-        self._table = ((np.arange(256, dtype=np.float32)[None] - mean) / std).astype(np.float32)
+        self._mean = np.array(config.mean, np.float32)
+        self._std = np.array(config.std, np.float32)
 
     def plan(self, height: int, width: int) -> Placement:
         """Sizes for a picture of that height and width, in pixels."""
@@ -134,9 +131,12 @@ class Preprocess:
         resized = resize(image, placement.resized_size)
         height, width = placement.resized_size
         output = np.zeros((3, *placement.padded_size), np.float32)
-        for channel, table in enumerate(self._table):
-            plane = resized[..., channel if self.config.channel_order == "bgr" else 2 - channel]
-            output[channel, :height, :width] = table[plane]
+        for channel in range(3):
+            plane = output[channel, :height, :width]
+            source = channel if self.config.channel_order == "bgr" else 2 - channel
+            np.subtract(resized[..., source], self._mean[channel], out=plane, dtype=np.float32)
+            if self._std[channel] != 1:
+                np.divide(plane, self._std[channel], out=plane)
         return output, placement
 
 
