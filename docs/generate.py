@@ -1,0 +1,177 @@
+"""Fill the generated sections of README.md and docs/ from the measurements in docs/results/.
+
+    python docs/generate.py                         # fill
+    python docs/generate.py --check                 # exit code 1 if a page is not up to date
+    python docs/generate.py --picture out/people.mp4   # also make the picture from that video
+
+A section lies between ``<!-- generated: NAME -->`` and ``<!-- end -->``. Each is made from a JSON
+file that a command wrote: ``run --stages-json``, ``evaluate --json``, ``parity --json``. Where the
+file does not exist, the section says so; nobody types a figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results"
+PICTURE = ROOT / "docs" / "images" / "people.jpg"
+SECTION = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A Markdown table; numbers are aligned to the right, the first column to the left.
+
+    >>> print(table(["stage", "ms"], [["decode", 1.5]]))
+    | stage | ms |
+    |---|---:|
+    | decode | 1.5 |
+    """
+    titles = list(head)
+    rule = "|---|" + "---:|" * (len(titles) - 1)
+    lines = ["| " + " | ".join(titles) + " |", rule]
+    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def results(name: str) -> Any | None:
+    """The content of ``docs/results/NAME.json``, or None before it was measured."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def not_measured(name: str, command: str) -> str:
+    """The line that stands where a result is missing."""
+    return f"Not measured yet: `docs/results/{name}.json` comes from `{command}`."
+
+
+def caption(data: dict[str, Any]) -> str:
+    """The plain values of a result in one line: what was measured, on what, with what."""
+    facts = [f"{key.replace('_', ' ')} {value}" for key, value in data.items() if _plain(value)]
+    return ", ".join(facts) + "." if facts else ""
+
+
+def _plain(value: object) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+def picture() -> str:
+    """The annotated frames."""
+    if not PICTURE.exists():
+        return "Picture: not made yet; `make results` makes it."
+    return f"![People in the bundled clip with masks]({PICTURE.relative_to(ROOT).as_posix()})"
+
+
+def stages() -> str:
+    """Latency of each stage, in the order of a frame's life."""
+    data = results("stages")
+    if data is None:
+        return not_measured("stages", "make results")
+    head = ["stage", "p50 ms", "p95 ms", "p99 ms"]
+    rows = [
+        [row["stage"], *(f"{row[key]:.1f}" for key in ("p50_ms", "p95_ms", "p99_ms"))]
+        for row in data["stages"]
+    ]
+    return f"{table(head, rows)}\n\n{caption(data)}".strip()
+
+
+def average_precision() -> str:
+    """Box and mask AP by size."""
+    data = results("ap")
+    if data is None:
+        return not_measured("ap", "centermask-edge evaluate --json")
+    keys = ("ap", "ap50", "ap75", "small", "medium", "large")
+    rows = [
+        [kind, *("-" if data[kind][key] < 0 else f"{data[kind][key]:.1f}" for key in keys)]
+        for kind in ("box", "mask")
+    ]
+    head = ["", "AP", "AP50", "AP75", "small", "medium", "large"]
+    return f"{table(head, rows)}\n\n{caption(data)}".strip()
+
+
+def parity() -> str:
+    """Every table of the parity report: ``{"tables": [{"title", "columns", "rows"}]}``."""
+    data = results("parity")
+    if data is None:
+        return not_measured("parity", "centermask-edge parity --json")
+    parts = [
+        f"## {part['title']}\n\n{table(part['columns'], part['rows'])}" for part in data["tables"]
+    ]
+    return "\n\n".join(parts)
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "picture": picture,
+    "stages": stages,
+    "ap": average_precision,
+    "parity": parity,
+}
+
+
+def fill(text: str) -> str:
+    """A page with every generated section made anew.
+
+    Raises:
+        KeyError: the page names a section that nothing makes.
+    """
+    return SECTION.sub(lambda m: f"{m[1]}{SECTIONS[m[2]]()}\n{m[3]}", text)
+
+
+def pages() -> list[Path]:
+    """README.md and everything in docs/."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def make_picture(video: Path, moments: tuple[float, ...] = (0.14, 0.66), width: int = 512) -> None:
+    """Write frames of an annotated video, side by side, as the README's picture.
+
+    Args:
+        video: what ``run --out`` wrote.
+        moments: which frames, as shares of the length.
+        width: pixels of each frame in the picture.
+    """
+    import av
+    from PIL import Image
+
+    with av.open(str(video)) as container:
+        frames = [
+            Image.fromarray(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)
+        ]
+    chosen = [frames[int(moment * (len(frames) - 1))] for moment in moments]
+    height = round(chosen[0].height * width / chosen[0].width)
+    sheet = Image.new("RGB", (width * len(chosen), height))
+    for place, frame in enumerate(chosen):
+        sheet.paste(frame.resize((width, height), Image.Resampling.LANCZOS), (place * width, 0))
+    PICTURE.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(PICTURE, quality=88)
+
+
+def main() -> int:
+    """0, or 1 if ``--check`` found a page that is not up to date."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing, tell by exit code")
+    parser.add_argument("--picture", type=Path, help="annotated video to take the picture from")
+    options = parser.parse_args()
+    if options.picture:
+        make_picture(options.picture)
+    stale = []
+    for page in pages():
+        old = page.read_text(encoding="utf-8")
+        new = fill(old)
+        if new != old:
+            stale.append(page.relative_to(ROOT).as_posix())
+            if not options.check:
+                page.write_text(new, encoding="utf-8")
+    verb = "out of date" if options.check else "filled"
+    sys.stdout.write("".join(f"{verb}: {page}\n" for page in stale))
+    return 1 if options.check and stale else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,73 @@
+"""The pages: every figure on them comes from a file of results, and they are up to date."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "docs" / "generate.py"
+
+
+@pytest.fixture
+def generate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script as a module, looking for results in an empty folder."""
+    spec = importlib.util.spec_from_file_location("generate", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    return module
+
+
+def write(folder: Path, name: str, data: object) -> None:
+    (folder / f"{name}.json").write_text(json.dumps(data))
+
+
+def test_pages_are_up_to_date(
+    generate: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(generate, "RESULTS", SCRIPT.parent / "results")
+    monkeypatch.setattr(sys, "argv", ["generate.py", "--check"])
+    assert generate.main() == 0, capsys.readouterr().out + "run: make docs"
+
+
+def test_the_readme_has_its_sections(generate: ModuleType) -> None:
+    text = (SCRIPT.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert [m[2] for m in generate.SECTION.finditer(text)] == ["picture", "ap", "stages"]
+
+
+@pytest.mark.parametrize("name", ["stages", "ap", "parity"])
+def test_a_missing_result_is_said_to_be_missing(generate: ModuleType, name: str) -> None:
+    page = f"a\n<!-- generated: {name} -->\nold 12.3\n<!-- end -->\nb\n"
+    filled = generate.fill(page)
+    assert "Not measured yet" in filled and "12.3" not in filled
+    assert filled.startswith("a\n") and filled.endswith("<!-- end -->\nb\n")
+    assert generate.fill(filled) == filled
+
+
+def test_precision_is_a_table_with_a_dash_where_no_object_is(
+    generate: ModuleType, tmp_path: Path
+) -> None:
+    one = {"ap": 31.26, "ap50": 60.0, "ap75": 30, "small": -1.0, "medium": 20.04, "large": 50.0}
+    write(tmp_path, "ap", {"images": 10, "engine": "openvino", "box": one, "mask": one})
+    filled = generate.average_precision()
+    assert "| mask | 31.3 | 60.0 | 30.0 | - | 20.0 | 50.0 |" in filled
+    assert filled.endswith("images 10, engine openvino.")
+
+
+def test_parity_shows_every_table(generate: ModuleType, tmp_path: Path) -> None:
+    part = {"title": "Engines", "columns": ["engine", "largest"], "rows": [["openvino", "1e-4"]]}
+    write(tmp_path, "parity", {"tables": [part, {**part, "title": "Official"}]})
+    filled = generate.parity()
+    assert "## Engines" in filled and "## Official" in filled
+    assert "| openvino | 1e-4 |" in filled
+
+
+def test_an_unknown_section_is_an_error(generate: ModuleType) -> None:
+    with pytest.raises(KeyError):
+        generate.fill("<!-- generated: nothing -->\n<!-- end -->")
