@@ -1,0 +1,1 @@
+"""Annotated pictures: readers, sampling order and augmentation."""

