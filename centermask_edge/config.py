@@ -23,7 +23,7 @@ COCO_CLASSES: tuple[str, ...] = tuple(  # the contiguous order of COCO 2017
     "knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,"
     "chair,couch,potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,"
     "cell phone,microwave,oven,toaster,sink,refrigerator,book,clock,vase,scissors,teddy bear,"
-    "hair drier,toothbrush".split(",")  # noqa: SIM905
+    "hair drier,toothbrush".split(",")
 )
 
 

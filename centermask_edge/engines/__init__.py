@@ -1,1 +1,56 @@
 """Run the ONNX file: one call, detections of a fixed size."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from centermask_edge.engines.base import Detections, Engine, EngineName, check_model_file
+from centermask_edge.errors import ConfigError
+
+__all__ = ["Detections", "Engine", "EngineName", "default_engine", "open_engine"]
+
+
+def default_engine() -> EngineName:
+    """The fastest engine that is installed: OpenVINO, else ONNX Runtime."""
+    if importlib.util.find_spec("openvino") is None and importlib.util.find_spec("onnxruntime"):
+        return EngineName.ONNXRUNTIME
+    return EngineName.OPENVINO
+
+
+def open_engine(
+    model: Path, engine: EngineName | None = None, threads: int | None = None
+) -> Engine:
+    """A model, loaded and ready to run.
+
+    Args:
+        model: ONNX file.
+        engine: what runs it; the default of :func:`default_engine` where None.
+        threads: of the processor; as many as the engine likes where None.
+
+    Raises:
+        ConfigError: the engine cannot run this, or the number of threads is impossible.
+        MissingPackageError: the engine is not installed.
+        ModelFileError: the file is missing, damaged, or not a model of this project.
+    """
+    if threads is not None and threads < 1:
+        raise ConfigError(f"--threads {threads}: the number of threads is at least 1")
+    chosen = default_engine() if engine is None else engine
+    if chosen is EngineName.TENSORRT:
+        raise ConfigError(
+            "the tensorrt engine is not built yet in this version; "
+            "use --engine openvino or --engine onnxruntime, which run on the CPU"
+        )
+    if chosen is EngineName.TORCH:
+        raise ConfigError(
+            f"the torch engine runs checkpoints in training and evaluation, not {model}; "
+            "use --engine openvino or --engine onnxruntime for ONNX files"
+        )
+    check_model_file(model)
+    if chosen is EngineName.ONNXRUNTIME:
+        from centermask_edge.engines.onnxruntime import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine(model, threads)
+    from centermask_edge.engines.openvino import OpenVinoEngine
+
+    return OpenVinoEngine(model, threads)

@@ -1,0 +1,112 @@
+"""``centermask-edge train``: a preset or recipe and COCO files in, a checkpoint out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from centermask_edge.config import ModelConfig, TrainConfig, preset
+from centermask_edge.errors import ConfigError
+from centermask_edge.resources import recipe_file
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+    from centermask_edge.evaluate.coco import Report
+    from centermask_edge.train.loop import Progress
+
+
+def _read_recipe(name: str) -> dict[str, Any]:
+    path = recipe_file(name)
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the recipe {path} cannot be read as JSON: {error}") from None
+    if not isinstance(content, dict) or set(content) - {"preset", "train"}:
+        raise ConfigError(f'the recipe {path} may hold "preset" and "train" and nothing else')
+    return content
+
+
+def settings(recipe: str | None, name: str | None, given: dict[str, Any]) -> tuple[
+    ModelConfig, TrainConfig
+]:
+    """Model and run from a recipe, with the values given on the command line on top.
+
+    Raises:
+        ConfigError: unknown recipe or preset, or a value out of its range.
+    """
+    content = {} if recipe is None else _read_recipe(recipe)
+    chosen = name or content.get("preset")
+    if chosen is None:
+        raise ConfigError("no model named; give --preset NAME or --recipe NAME")
+    values = {**content.get("train", {}), **{k: v for k, v in given.items() if v is not None}}
+    try:
+        return preset(chosen), TrainConfig(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"training setting {where}: {first['msg']}; got {first['input']!r}") from (
+            None
+        )
+
+
+def _show(bar: Bar, task: TaskID, progress: Progress) -> None:
+    losses = " ".join(f"{k.removeprefix('loss_')} {v:.3f}" for k, v in progress.losses.items())
+    bar.update(task, completed=progress.step, description=losses)
+
+
+def command(
+    annotations: Annotated[
+        list[Path], typer.Argument(help="COCO json files; pictures in images/ beside each.")
+    ],
+    recipe: Annotated[
+        str | None, typer.Option(help="Name of a shipped recipe, or the path of a json file.")
+    ] = None,
+    preset_name: Annotated[str | None, typer.Option("--preset", help="Model to train.")] = None,
+    val: Annotated[Path | None, typer.Option(help="COCO json file to evaluate on.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for checkpoints and curves; resumed from.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps in all.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures per step.")] = None,
+    base_lr: Annotated[float | None, typer.Option(help="Learning rate for a batch of 16.")] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Backbone weights: a file, or 'imagenet'.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Processor threads.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides order, crops and new weights.")] = None,
+) -> None:
+    """Train a model; run again with the same --output to continue."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    from centermask_edge.train.loop import train
+
+    given = {
+        "annotations": annotations,
+        "val_annotations": val,
+        "output": output,
+        "steps": steps,
+        "batch_size": batch_size,
+        "base_lr": base_lr,
+        "init": init,
+        "threads": threads,
+        "seed": seed,
+    }
+    model_config, config = settings(recipe, preset_name, given)
+    console = Console(stderr=True)
+    with Bar(console=console) as bar:
+        task = bar.add_task("preparing", total=config.steps)
+
+        def report(step: int, result: Report) -> None:
+            console.print(
+                f"step {step}: box AP {result.box.ap:.1f}, mask AP {result.mask.ap:.1f}"
+            )
+
+        path = train(model_config, config, lambda p: _show(bar, task, p), report)
+    console.print(f"weights: {path}")
