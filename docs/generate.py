@@ -85,7 +85,7 @@ def average_precision() -> str:
     """Box and mask AP by size."""
     data = results("ap")
     if data is None:
-        return not_measured("ap", "centermask-edge evaluate --json")
+        return not_measured("ap", "centermask-edge evaluate val.json --json docs/results/ap.json")
     keys = ("ap", "ap50", "ap75", "small", "medium", "large")
     rows = [
         [kind, *("-" if data[kind][key] < 0 else f"{data[kind][key]:.1f}" for key in keys)]

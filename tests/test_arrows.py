@@ -26,7 +26,8 @@ ROOMS = (
     "cli",
 )
 TORCH_ROOMS = {"model", "train"}
-TORCH_MODULES: set[str] = set()
+# Export traces the torch modules; evaluation of a checkpoint reports torch's version and threads.
+TORCH_MODULES = {"centermask_edge.graph.trace", "centermask_edge.cli.evaluate"}
 OPTIONAL = {"av", "cv2", "faster_coco_eval", "onnx", "onnxruntime", "onnxsim", "openvino", "PIL"}
 LIGHT_ROOMS = {"core", "engines", "measure", "live", "cli"}
 Found = tuple[str, bool]
