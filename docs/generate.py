@@ -124,8 +124,9 @@ def fill(text: str) -> str:
 
 
 def pages() -> list[Path]:
-    """README.md and everything in docs/."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    """README.md, the model card and everything in docs/."""
+    card = ROOT / "centermask_edge" / "_models" / "person.md"
+    return [ROOT / "README.md", card, *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def make_picture(video: Path, moments: tuple[float, ...] = (0.14, 0.66), width: int = 512) -> None:

@@ -44,7 +44,7 @@ def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv(resources.CACHE_VARIABLE, "/some/where")
     assert resources.cache_dir() == Path("/some/where")
     monkeypatch.delenv(resources.CACHE_VARIABLE)
-    monkeypatch.setattr(resources.sys, "platform", "linux")
+    monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     assert resources.cache_dir() == Path("/xdg/centermask-edge")
     monkeypatch.delenv("XDG_CACHE_HOME")

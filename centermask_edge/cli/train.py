@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,9 +33,9 @@ def _read_recipe(name: str) -> dict[str, Any]:
     return content
 
 
-def settings(recipe: str | None, name: str | None, given: dict[str, Any]) -> tuple[
-    ModelConfig, TrainConfig
-]:
+def settings(
+    recipe: str | None, name: str | None, given: dict[str, Any]
+) -> tuple[ModelConfig, TrainConfig]:
     """Model and run from a recipe, with the values given on the command line on top.
 
     Raises:
@@ -50,9 +51,9 @@ def settings(recipe: str | None, name: str | None, given: dict[str, Any]) -> tup
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"training setting {where}: {first['msg']}; got {first['input']!r}") from (
-            None
-        )
+        raise ConfigError(
+            f"training setting {where}: {first['msg']}; got {first['input']!r}"
+        ) from (None)
 
 
 def _show(bar: Bar, task: TaskID, progress: Progress) -> None:
@@ -85,6 +86,9 @@ def command(
     from rich.console import Console
     from rich.progress import Progress as Bar
 
+    # A CPU compiles each convolution for each shape it meets; multi-scale batches meet more
+    # shapes than oneDNN keeps by default. Read when torch is imported.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "20000")
     from centermask_edge.train.loop import train
 
     given = {
@@ -104,9 +108,7 @@ def command(
         task = bar.add_task("preparing", total=config.steps)
 
         def report(step: int, result: Report) -> None:
-            console.print(
-                f"step {step}: box AP {result.box.ap:.1f}, mask AP {result.mask.ap:.1f}"
-            )
+            console.print(f"step {step}: box AP {result.box.ap:.1f}, mask AP {result.mask.ap:.1f}")
 
         path = train(model_config, config, lambda p: _show(bar, task, p), report)
     console.print(f"weights: {path}")

@@ -48,12 +48,12 @@ class _AttentionOp(torch.autograd.Function):
 
 
 class _Attention(nn.Module):
-    def __init__(self, weight: nn.Parameter) -> None:
+    def __init__(self, weight: Tensor) -> None:
         super().__init__()
         self.weight = weight
 
     def forward(self, x: Tensor) -> Tensor:
-        return _AttentionOp.apply(x, self.weight)  # type: ignore[no-any-return]
+        return _AttentionOp.apply(x, self.weight)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Dense(nn.Module):

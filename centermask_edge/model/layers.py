@@ -133,7 +133,7 @@ class ConvNorm(nn.Module):
         stride, padding = conv.stride[0], int(conv.padding[0])
         if conv.groups == 1:
             return F.conv2d(x, weight, bias.to(x.dtype), stride, padding)
-        out: Tensor = _Depthwise.apply(x, weight, stride, padding)
+        out: Tensor = _Depthwise.apply(x, weight, stride, padding)  # type: ignore[no-untyped-call]
         return out + bias.to(x.dtype).view(1, -1, 1, 1)
 
 

@@ -7,6 +7,7 @@ Recipe of the paper: SGD, warm-up, two steps of x0.1, multi-scale, flip (CenterM
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from centermask_edge.config import ModelConfig, TrainConfig
 from centermask_edge.data.coco import Sample, read_coco
 from centermask_edge.data.sampling import BatchSampler
-from centermask_edge.errors import ConfigError, DatasetError, require
+from centermask_edge.errors import ConfigError, DatasetError, ModelFileError, require
 from centermask_edge.evaluate.coco import Report, evaluate
 from centermask_edge.model import checkpoint
 from centermask_edge.model.centermask import CenterMask
@@ -125,7 +126,7 @@ def train_step(run: Run, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         )
     total = torch.stack([v.float() for v in losses.values()]).sum()
     run.optimizer.zero_grad(set_to_none=True)
-    total.backward()  # type: ignore[no-untyped-call]
+    total.backward()
     limit = config.clip_norm or float("inf")
     norm = nn.utils.clip_grad_norm_(run.model.parameters(), limit)
     set_learning_rate(run.optimizer, learning_rate(config, run.step))
@@ -145,6 +146,19 @@ def evaluate_run(run: Run) -> Report:
     return evaluate(
         lambda image: segment(model, image), run.config.val_annotations, model.config.classes
     )
+
+
+def _open_output(model_config: ModelConfig, config: TrainConfig) -> None:
+    """Make the output folder and write down what is trained and how, in ``settings.json``."""
+    settings = {
+        "model": model_config.model_dump(mode="json"),
+        "train": config.model_dump(mode="json"),
+    }
+    try:
+        config.output.mkdir(parents=True, exist_ok=True)
+        (config.output / "settings.json").write_text(json.dumps(settings, indent=1) + "\n")
+    except OSError as error:
+        raise ModelFileError(f"cannot write to {config.output}: {error.strerror}") from None
 
 
 def train(
@@ -171,7 +185,7 @@ def train(
     ema = Ema(model, config.ema_decay) if config.ema_decay else None
     generator = torch.Generator().manual_seed(config.seed)
     run = Run(model, config, make_optimizer(model, config), ema, generator)
-    config.output.mkdir(parents=True, exist_ok=True)
+    _open_output(model_config, config)
     run.step = load_state(config.output, model, ema, run.optimizer, sampler, generator)
     board = require("torch.utils.tensorboard", extra="train", why="write training curves")
     writer = board.SummaryWriter(str(config.output), purge_step=run.step)
