@@ -5,8 +5,9 @@ A safetensors file carries the model's whole configuration, so it needs no secon
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Mapping
+import contextlib
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -27,20 +28,39 @@ def save(path: Path, state: Mapping[str, Tensor], config: ModelConfig) -> None:
     """
     safetensors = require("safetensors.torch", extra="train", why="write checkpoints")
     tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        safetensors.save_file(tensors, partial, {_CONFIG_KEY: config.model_dump_json()})
-        partial.replace(path)
-    except OSError as error:
-        raise ModelFileError(f"cannot write the checkpoint {path}: {error.strerror}") from None
+    content = {_CONFIG_KEY: config.model_dump_json()}
+    _write(path, lambda partial: safetensors.save_file(tensors, partial, content))
 
 
-def load(path: Path) -> CenterMask:
-    """The model a safetensors checkpoint describes, with its weights, in evaluation mode.
+def save_pth(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write a torch file with the tensors under "model"; it appears whole or not at all.
 
     Raises:
-        ModelFileError: missing or damaged file, or one that was not written by this toolkit.
+        ModelFileError: the file cannot be written.
+    """
+    tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    _write(path, lambda partial: torch.save({"model": tensors}, partial))
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    partial = path.with_name(path.name + ".partial")
+    safetensors = require("safetensors", extra="train", why="write checkpoints")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        partial.replace(path)
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise ModelFileError(f"cannot write the checkpoint {path}: {reason}") from None
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    """The tensors of a safetensors file, and our configuration in it as JSON if it carries one.
+
+    Raises:
+        ModelFileError: missing or damaged file.
     """
     safetensors = require("safetensors", extra="train", why="read checkpoints")
     _check_exists(path)
@@ -49,7 +69,18 @@ def load(path: Path) -> CenterMask:
             text = (file.metadata() or {}).get(_CONFIG_KEY)
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, safetensors.SafetensorError) as error:
-        raise ModelFileError(f"{path} is not a readable safetensors file: {error}") from None
+        first = str(error).splitlines()[0]
+        raise ModelFileError(f"{path} is not a readable safetensors file: {first}") from None
+    return state, text
+
+
+def load(path: Path) -> CenterMask:
+    """The model a safetensors checkpoint describes, with its weights, in evaluation mode.
+
+    Raises:
+        ModelFileError: missing or damaged file, or one that was not written by this toolkit.
+    """
+    state, text = read_safetensors(path)
     if text is None:
         raise ModelFileError(
             f"{path} carries no model configuration; convert a foreign checkpoint first: "
@@ -99,6 +130,8 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
 
 
 def _check_exists(path: Path) -> None:
+    if path.is_dir():
+        raise ModelFileError(f"{path} is a folder; give the path of a checkpoint file")
     if not path.is_file():
         raise ModelFileError(f"checkpoint not found: {path}; give the path of an existing file")
     if path.stat().st_size == 0:
@@ -115,14 +148,17 @@ def read_pth(path: Path) -> dict[str, Tensor]:
     """
     _check_exists(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged files' odd protocols
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    # Damaged bytes make the unpickler fail in any way: IndexError, struct.error, AssertionError.
+    except Exception:
         raise ModelFileError(
             f"{path} cannot be read as a torch checkpoint of plain tensors; "
             "anything else in such a file could run code and is refused"
         ) from None
     for key in ("model", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
+        if isinstance(content, dict) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, dict):
         raise ModelFileError(f"{path} holds a {type(content).__name__}, wanted a state dict")

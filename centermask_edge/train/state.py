@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +73,9 @@ def load_state(
             for name, value in content["ema"]["shadow"].items():
                 ema.shadow[name].copy_(value)
         return int(content["step"])
-    except (pickle.UnpicklingError, RuntimeError, KeyError, ValueError, EOFError) as error:
-        first = str(error).splitlines()[0][:120]
+    # Damaged bytes make the unpickler fail in any way: IndexError, struct.error, AssertionError.
+    except Exception as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise ModelFileError(
             f"cannot resume from {path}: {first}; it is damaged or of another run: "
             "choose another --output or delete it"
