@@ -19,7 +19,10 @@ def default_engine() -> EngineName:
 
 
 def open_engine(
-    model: Path, engine: EngineName | None = None, threads: int | None = None
+    model: Path,
+    engine: EngineName | None = None,
+    threads: int | None = None,
+    min_score: float = 0.0,
 ) -> Engine:
     """A model, loaded and ready to run.
 
@@ -27,6 +30,8 @@ def open_engine(
         model: ONNX file.
         engine: what runs it; the default of :func:`default_engine` where None.
         threads: of the processor; as many as the engine likes where None.
+        min_score: drop detections whose box score is lower; OpenVINO then does not compute their
+            masks, which are most of the work where little is found.
 
     Raises:
         ConfigError: the engine cannot run this, or the number of threads is impossible.
@@ -50,7 +55,7 @@ def open_engine(
     if chosen is EngineName.ONNXRUNTIME:
         from centermask_edge.engines.onnxruntime import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(model, threads)
+        return OnnxRuntimeEngine(model, threads, min_score)
     from centermask_edge.engines.openvino import OpenVinoEngine
 
-    return OpenVinoEngine(model, threads)
+    return OpenVinoEngine(model, threads, min_score)

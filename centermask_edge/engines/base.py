@@ -123,13 +123,38 @@ def check_signature(path: Path, inputs: set[str], outputs: set[str]) -> None:
         )
 
 
-def to_detections(outputs: dict[str, npt.NDArray[Any]]) -> Detections:
-    """The named outputs of a run as :class:`Detections`, in the promised types."""
-    return Detections(
+def to_detections(outputs: dict[str, npt.NDArray[Any]], min_score: float = 0.0) -> Detections:
+    """The named outputs of a run as :class:`Detections`, in the promised types.
+
+    Args:
+        outputs: arrays by output name.
+        min_score: detections whose box score is lower are dropped; as scores descend, they are
+            the last ones.
+    """
+    found = Detections(
         boxes=np.asarray(outputs["boxes"], np.float32),
         scores=np.asarray(outputs["scores"], np.float32),
         mask_scores=np.asarray(outputs["mask_scores"], np.float32),
         classes=np.asarray(outputs["classes"], np.int64),
         masks=np.asarray(outputs["masks"], np.float32),
         count=np.asarray(outputs["count"], np.int64),
+    )
+    return found if min_score <= 0 else _above(found, min_score)
+
+
+def _above(found: Detections, min_score: float) -> Detections:
+    slots = np.arange(found.scores.shape[1])
+    keep = (slots < found.count[:, None]) & (found.scores >= np.float32(min_score))
+
+    def kept(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        rank = (1,) * (values.ndim - 2)
+        return np.where(keep.reshape(*keep.shape, *rank), values, values.dtype.type(0))
+
+    return Detections(
+        kept(found.boxes),
+        kept(found.scores),
+        kept(found.mask_scores),
+        kept(found.classes),
+        kept(found.masks),
+        keep.sum(1, dtype=np.int64),
     )

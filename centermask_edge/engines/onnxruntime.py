@@ -25,13 +25,15 @@ class OnnxRuntimeEngine:
     Args:
         path: ONNX file, already checked by ``check_model_file``.
         threads: within one operator; None lets ONNX Runtime take the physical cores.
+        min_score: drop detections whose box score is lower.
 
     Raises:
         MissingPackageError: onnxruntime is not installed.
         ModelFileError: not an ONNX file, or one of something else.
     """
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None = None, min_score: float = 0.0) -> None:
+        self.min_score = min_score
         ort = require("onnxruntime", extra="cpu", why="run a model with --engine onnxruntime")
         ort.disable_telemetry_events()
         self.name = f"onnxruntime {ort.__version__}"
@@ -47,7 +49,7 @@ class OnnxRuntimeEngine:
         """Detections of a batch; see :class:`centermask_edge.engines.base.Engine`."""
         feed = {"image": images, "image_size": image_sizes}
         values = self._session.run(list(OUTPUTS), feed)
-        return to_detections(dict(zip(OUTPUTS, values, strict=True)))
+        return to_detections(dict(zip(OUTPUTS, values, strict=True)), self.min_score)
 
 
 def _open_session(ort: ModuleType, path: Path, threads: int | None) -> Any:

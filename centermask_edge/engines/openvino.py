@@ -24,6 +24,7 @@ from centermask_edge.engines.base import (
     to_detections,
 )
 from centermask_edge.errors import ModelFileError, require
+from centermask_edge.graph.lowering import MIN_SCORE
 from centermask_edge.graph.metadata import METADATA_KEY, parse_metadata, read_metadata
 
 _MAX_STATIC = 4
@@ -59,18 +60,22 @@ class OpenVinoEngine:
     Args:
         path: ONNX file, already checked by ``check_model_file``.
         threads: None lets OpenVINO choose.
+        min_score: drop detections whose box score is lower, before their masks are computed.
 
     Raises:
         MissingPackageError: openvino is not installed (or onnx, where the cache is cold).
         ModelFileError: not an ONNX file, or one of something else.
     """
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None = None, min_score: float = 0.0) -> None:
+        self.min_score = min_score
         ov = import_openvino()
         self.name = f"openvino {ov.__version__.split('-')[0]}"
         self._core = ov.Core()
         self._model, text = _load(ov, self._core, path)
         self.metadata = parse_metadata(text, path)
+        names = {name for port in self._model.inputs for name in port.get_names()}
+        self._takes_min_score = MIN_SCORE in names
         self._config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",
@@ -88,9 +93,12 @@ class OpenVinoEngine:
         """
         request = self._request(images.shape)
         inputs = {"image": np.ascontiguousarray(images), "image_size": image_sizes}
+        if self._takes_min_score:
+            inputs[MIN_SCORE] = np.array([self.min_score], np.float32)
         request.infer(inputs, share_inputs=True)
         # Copied: the next run writes into the same tensors.
-        return to_detections({name: request.get_tensor(name).data.copy() for name in OUTPUTS})
+        outputs = {name: request.get_tensor(name).data.copy() for name in OUTPUTS}
+        return to_detections(outputs, self.min_score)
 
     def _request(self, shape: Shape) -> Any:
         if shape in self._requests:

@@ -1,7 +1,7 @@
 """The product file made fit for one engine.
 
-OpenVINO: the RoI branch runs on the found instances only, and the functions are inlined because
-its front end does not know them.
+OpenVINO: the RoI branch runs only on the instances the user will see, and the functions are
+inlined because its front end does not know them.
 """
 
 from __future__ import annotations
@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx
 
-LOWERING_VERSION = 1  # part of cache keys; raise it when the result changes
+MIN_SCORE = "min_score"  # input that lowering adds: box score below which no mask is made
 
 # At least one RoI stays, so that no tensor of the branch is ever empty.
 _COMPACT = """
-compact (bool[N, K] valid, float[R, 4] rois, int64[R] roi_classes, int64[R] roi_image,
-         float[F, 28, 28] found_masks, float[F] found_iou)
+compact (float[N, K] scores, float[1] min_score, bool[N, K] valid, float[R, 4] rois,
+         int64[R] roi_classes, int64[R] roi_image, float[F, 28, 28] found_masks, float[F] found_iou)
 => (float[R, 28, 28] roi_masks, float[R] roi_iou)
 {
   c_flat = Constant <value_ints = [-1]> ()
   c_zero = Constant <value_ints = [0]> ()
   c_one = Constant <value_ints = [1]> ()
   c_true = Constant <value = bool[1] {1}> ()
-  valid_flat = Reshape (valid, c_flat)
+  below = Less (scores, min_score)
+  enough = Not (below)
+  wanted = And (valid, enough)
+  valid_flat = Reshape (wanted, c_flat)
   rest = Constant <value_ints = [9223372036854775807]> ()
   valid_rest = Slice (valid_flat, c_one, rest, c_zero)
   run_roi = Concat <axis = 0> (c_true, valid_rest)
@@ -48,11 +51,13 @@ _OUTPUTS = {"roi_masks": "found_masks", "roi_iou": "found_iou"}
 
 
 def compact_rois(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its RoI branch run on the valid RoIs (and the first) instead of all.
+    """The model with its RoI branch run on some RoIs instead of all.
 
-    The outputs do not change: what lies beyond ``count`` is zero either way.
+    Adds the input ``min_score``, float32 (1,). Instances whose box score is below it get masks and
+    mask scores of zero; for the others, and with 0 for all, the outputs do not change.
     """
     import onnx.parser
+    from onnx import TensorProto, helper
 
     from centermask_edge.graph.export import sorted_nodes
 
@@ -63,6 +68,7 @@ def compact_rois(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type == "CMPyramidRoIAlign" or node.name.startswith("mask/"):
             node.input[:] = [_INPUTS.get(n, n) for n in node.input]
             node.output[:] = [_OUTPUTS.get(n, n) for n in node.output]
+    graph.input.append(helper.make_tensor_value_info(MIN_SCORE, TensorProto.FLOAT, [1]))
     added = list(onnx.parser.parse_graph(_COMPACT).node)
     for node in added:
         node.name = f"compact/{node.output[0]}"
@@ -75,7 +81,12 @@ def compact_rois(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def lower_for_openvino(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model in standard operators only, with the RoI branch on found instances only."""
+    """The model in standard operators only; see ``compact_rois`` for its further input.
+
+    A model without a RoI branch is inlined and otherwise left as it is.
+    """
     import onnx.inliner
 
-    return onnx.inliner.inline_local_functions(compact_rois(model))
+    if any(node.op_type == "CMPyramidRoIAlign" for node in model.graph.node):
+        model = compact_rois(model)
+    return onnx.inliner.inline_local_functions(model)
