@@ -127,6 +127,26 @@ def _export(
     return onnx.load_from_string(buffer.getvalue())
 
 
+def _pad_instead_of_ceil(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Write the ceiling-mode pooling of even sizes as a pooling padded by one at the end.
+
+    The two are equal on even sizes, and ours are multiples of 32; but OpenVINO refuses a 3 x 3
+    window on 2 x 2 cells in ceiling mode.
+    """
+    from onnx import helper
+
+    for node in model.graph.node:
+        if node.op_type == "MaxPool":
+            values = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+            if values.get("ceil_mode"):
+                assert values["kernel_shape"] == [3, 3] and values["strides"] == [2, 2], node.name
+                assert not any(values.get("pads", ())), node.name
+                kept = [a for a in node.attribute if a.name not in ("ceil_mode", "pads")]
+                del node.attribute[:]
+                node.attribute.extend([*kept, helper.make_attribute("pads", [0, 0, 1, 1])])
+    return model
+
+
 def trace_dense(model: CenterMask) -> onnx.ModelProto:
     """Backbone, pyramid and head: input ``image``, outputs ``DENSE_OUTPUTS``."""
     dense = _Dense(copy.deepcopy(model).cpu().eval())
@@ -135,7 +155,7 @@ def trace_dense(model: CenterMask) -> onnx.ModelProto:
     for name in DENSE_OUTPUTS:
         axes[name] = {0: "N", 2: f"H_{name[-1]}", 3: f"W_{name[-1]}"}
     image = torch.zeros(1, 3, 128, 160)
-    return _export(dense, (image,), ["image"], DENSE_OUTPUTS, axes)
+    return _pad_instead_of_ceil(_export(dense, (image,), ["image"], DENSE_OUTPUTS, axes))
 
 
 def trace_masks(model: CenterMask) -> onnx.ModelProto:
