@@ -15,11 +15,12 @@ from centermask_edge.errors import ConfigError
 from centermask_edge.resources import recipe_file
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bar
-    from rich.progress import TaskID
+    from rich.console import Console
 
     from centermask_edge.evaluate.coco import Report
     from centermask_edge.train.loop import Progress
+
+_LINE_EVERY = 50
 
 
 def _read_recipe(name: str) -> dict[str, Any]:
@@ -56,9 +57,28 @@ def settings(
         ) from (None)
 
 
-def _show(bar: Bar, task: TaskID, progress: Progress) -> None:
-    losses = " ".join(f"{k.removeprefix('loss_')} {v:.3f}" for k, v in progress.losses.items())
-    bar.update(task, completed=progress.step, description=losses)
+class _Display:
+    """A progress bar on a terminal; elsewhere a line every ``_LINE_EVERY`` steps."""
+
+    def __init__(self, console: Console, steps: int) -> None:
+        from rich.progress import Progress as Bar
+
+        self.console = console
+        self.bar = Bar(console=console, disable=not console.is_terminal)
+        self.task = self.bar.add_task("", total=steps)
+
+    def step(self, progress: Progress) -> None:
+        """Show a finished step; the bar appears with the first, after all checks of the input."""
+        losses = " ".join(f"{k.removeprefix('loss_')} {v:.3f}" for k, v in progress.losses.items())
+        if self.console.is_terminal:
+            self.bar.start()
+            self.bar.update(self.task, completed=progress.step, description=losses)
+        elif progress.step % _LINE_EVERY == 0:
+            self.console.print(f"step {progress.step}: {losses}, {progress.seconds:.2f} s")
+
+    def report(self, step: int, result: Report) -> None:
+        """Print an evaluation."""
+        self.console.print(f"step {step}: box AP {result.box.ap:.1f}, mask AP {result.mask.ap:.1f}")
 
 
 def command(
@@ -84,7 +104,6 @@ def command(
 ) -> None:
     """Train a model; run again with the same --output to continue."""
     from rich.console import Console
-    from rich.progress import Progress as Bar
 
     # A CPU compiles each convolution for each shape it meets; multi-scale batches meet more
     # shapes than oneDNN keeps by default. Read when torch is imported.
@@ -104,11 +123,9 @@ def command(
     }
     model_config, config = settings(recipe, preset_name, given)
     console = Console(stderr=True)
-    with Bar(console=console) as bar:
-        task = bar.add_task("preparing", total=config.steps)
-
-        def report(step: int, result: Report) -> None:
-            console.print(f"step {step}: box AP {result.box.ap:.1f}, mask AP {result.mask.ap:.1f}")
-
-        path = train(model_config, config, lambda p: _show(bar, task, p), report)
+    display = _Display(console, config.steps)
+    try:
+        path = train(model_config, config, display.step, display.report)
+    finally:
+        display.bar.stop()
     console.print(f"weights: {path}")
