@@ -9,13 +9,14 @@ from typing import Any
 import typer
 
 import centermask_edge
-from centermask_edge.cli import evaluate, export, train
+from centermask_edge.cli import convert, evaluate, export, train
 from centermask_edge.errors import CenterMaskError
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train.command,
     "evaluate": evaluate.command,
     "export": export.command,
+    "convert": convert.command,
 }
 
 USER_ERROR = 2

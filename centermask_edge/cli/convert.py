@@ -16,6 +16,7 @@ class Target(str, Enum):
 
     OURS = "ours"
     OFFICIAL = "official"
+    FP16 = "fp16"
 
 
 def command(
@@ -24,18 +25,22 @@ def command(
     preset: Annotated[
         str | None, typer.Option(help="Model of the checkpoint; default: told by its tensors.")
     ] = None,
-    to: Annotated[Target, typer.Option(help="Names to write.")] = Target.OURS,
+    to: Annotated[
+        Target,
+        typer.Option(help="Names to write; fp16: our own file again, in half the space."),
+    ] = Target.OURS,
 ) -> None:
     """Convert official checkpoints to this toolkit's, and back; weights keep their terms."""
     from rich.console import Console
 
-    from centermask_edge.model.convert import to_official_file, to_ours
+    from centermask_edge.model.convert import to_fp16_file, to_official_file, to_ours
 
     console = Console(stderr=True)
-    if to is Target.OFFICIAL:
+    if to is not Target.OURS:
         if preset is not None:
             raise ConfigError("--preset is for --to ours; our own files name their preset")
-        config = to_official_file(source, output)
+        write = to_official_file if to is Target.OFFICIAL else to_fp16_file
+        config = write(source, output)
     else:
         config, left_out = to_ours(source, output, preset)
         if left_out:
