@@ -11,7 +11,7 @@ MADE   := $(VENV)/.made
 HAS_RUN  := $(VENV)/.has-run
 HAS_TEST := $(VENV)/.has-test
 
-.PHONY: run test check docs results wheel clean help
+.PHONY: run test check docs results golden wheel clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make check    ruff and mypy --strict"
 	@echo "make docs     refill the generated sections of README.md and docs/ from docs/results/"
 	@echo "make results  measure the bundled clip again, then make docs"
+	@echo "make golden   copy reference outputs into tests/golden (REFERENCE=folder)"
 	@echo "make wheel    build the wheel into dist/"
 	@echo "make clean    remove the virtual environment, outputs and caches"
 
@@ -43,6 +44,12 @@ docs: $(HAS_RUN)
 results: run
 	cp $(OUT)/stages.json docs/results/stages.json
 	$(BIN)/python docs/generate.py --picture $(OUT)/people.mp4
+
+golden: $(HAS_TEST)
+	@test -n "$(REFERENCE)" || { echo "make golden REFERENCE=folder with golden/ and keys/" >&2; \
+	exit 1; }
+	$(BIN)/python tests/golden/make_golden.py "$(REFERENCE)"
+	$(BIN)/python tests/golden/make_instances.py "$(REFERENCE)/golden"
 
 wheel: $(HAS_TEST)
 	$(BIN)/python -m hatchling build -t wheel
