@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import tiny_model
 
-from centermask_edge.engines import ir_cache
+from centermask_edge.engines import ir_cache, openvino
 from centermask_edge.engines.openvino import OpenVinoEngine
 from centermask_edge.resources import CACHE_VARIABLE
 
@@ -77,11 +77,15 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_a_damaged_entry_is_made_again(folder: Path, tmp_path: Path) -> None:
+def test_a_damaged_entry_is_made_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = tiny_model.save(tmp_path / "tiny.onnx")
     OpenVinoEngine(model)
     (xml,) = folder.glob("*/model.xml")
-    good = xml.read_bytes()
-    xml.write_bytes(b"?" * len(good))
+    xml.write_bytes(b"?" * xml.stat().st_size)
     OpenVinoEngine(model)
-    assert xml.read_bytes() == good
+    # The bytes differ from the first time (OpenVINO numbers its layers anew), so what counts is
+    # that the next start reads the entry instead of lowering the file again.
+    monkeypatch.setattr(openvino, "_lower", lambda *_: pytest.fail("lowered again"))
+    OpenVinoEngine(model)
