@@ -9,6 +9,7 @@ Named tensors that lowering relies on: ``rois`` (R, 4), ``roi_image`` (R,), ``ro
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -258,5 +259,7 @@ def export(
         partial.write_bytes(proto.SerializeToString())
         partial.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise ModelFileError(f"cannot write {path}: {error.strerror}") from None
     return path
