@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 import centermask_edge
-from centermask_edge.cli import convert, evaluate, export, train
+from centermask_edge.cli import convert, evaluate, export, parity, train
 from centermask_edge.errors import CenterMaskError
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -17,6 +17,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate.command,
     "export": export.command,
     "convert": convert.command,
+    "parity": parity.command,
 }
 
 USER_ERROR = 2

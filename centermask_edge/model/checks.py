@@ -51,6 +51,22 @@ class Table:
             [*check.cells, check.limit, PASSED if check.passed else FAILED] for check in self.checks
         ]
 
+    def to_json(self) -> dict[str, object]:
+        """Plain values; ``rows`` are text."""
+        return {
+            "title": self.title,
+            "note": self.note,
+            "columns": self.columns(),
+            "rows": self.rows(),
+            "passed": self.passed,
+        }
+
+    def to_markdown(self) -> str:
+        """A section of a page: title, note, table."""
+        lines = [self.columns(), ["---", *["---:"] * len(self.head), "---"], *self.rows()]
+        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        return f"## {self.title}\n\n{self.note}\n\n{table}\n"
+
 
 def number(value: float) -> str:
     """A difference as text: 0, or two digits of a power of ten.
