@@ -9,10 +9,11 @@ from typing import Any
 import typer
 
 import centermask_edge
-from centermask_edge.cli import convert, evaluate, export, parity, train
+from centermask_edge.cli import convert, evaluate, export, parity, run, train
 from centermask_edge.errors import CenterMaskError
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "run": run.command,
     "train": train.command,
     "evaluate": evaluate.command,
     "export": export.command,

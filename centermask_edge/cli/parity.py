@@ -32,7 +32,7 @@ Pictures = list[NDArray[np.uint8]]
 GOLDEN_CONFIG = "lite_V_19_slim_dw"  # the lightest: it runs at the preset's full size
 PACKAGES = ("torch", "numpy", "onnxruntime", "openvino")
 FAILED = 1
-WIDTH = 140  # characters: a figure cut in two cannot be read
+WIDTH = 200  # characters: a figure cut in two cannot be read
 
 
 def clip_frames(count: int) -> Pictures:

@@ -1,0 +1,177 @@
+"""``centermask-edge run``: segment a video, an image, a folder, a webcam or a stream."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from centermask_edge.config import PreprocessConfig
+from centermask_edge.engines.base import Engine, EngineName
+from centermask_edge.errors import ConfigError, SinkError
+from centermask_edge.measure.stages import processor_name, usable_processors
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from centermask_edge.live.pipeline import Outputs, RunResult
+    from centermask_edge.live.source import Source
+
+INTERRUPTED = 130
+
+
+def _preprocess(config: PreprocessConfig, size: int | None) -> PreprocessConfig:
+    if size is None:
+        return config
+    if not 32 <= size <= 4096:
+        raise ConfigError(f"--size {size}: the short side is 32 to 4096 pixels")
+    long_side = round(config.long_side * size / config.short_side)
+    return config.model_copy(update={"short_side": size, "long_side": long_side})
+
+
+def _check(score: float, max_frames: int | None) -> None:
+    if not 0 <= score <= 1:
+        raise ConfigError(f"--score {score:g}: a score is between 0 and 1")
+    if max_frames is not None and max_frames < 1:
+        raise ConfigError(f"--max-frames {max_frames}: wanted 1 or more")
+
+
+def _outputs(
+    source: Source, out: Path | None, lines: Path | None, stages: Path | None, show: bool
+) -> Outputs:
+    """Every output, opened or checked, so that nothing fails after minutes of work."""
+    from centermask_edge.live.pipeline import Outputs
+    from centermask_edge.live.sinks import JsonLines, WindowSink, check_writable, picture_sink
+
+    named = [path.resolve() for path in (out, lines, stages) if path is not None]
+    if len(set(named)) < len(named):
+        raise SinkError("--out, --json and --stages-json name the same file; give each its own")
+    for path in (lines, stages):
+        if path is not None:
+            check_writable(path, source)
+    pictures = [] if out is None else [picture_sink(out, source)]
+    window = WindowSink() if show else None
+    return Outputs(pictures, window, None if lines is None else JsonLines(lines))
+
+
+def _facts(
+    result: RunResult, source: Source, engine: Engine, threads: int | None
+) -> dict[str, Any]:
+    """What the figures were measured on and with, for the table and its JSON."""
+
+    def size(value: tuple[int, int] | None) -> str:
+        return "none" if value is None else f"{value[1]}x{value[0]}"
+
+    return {
+        "source": source.name,
+        "source_size": size(result.source_size),
+        "model": engine.metadata.preset,
+        "network_input": size(result.input_size),
+        "engine": engine.name,
+        "threads": threads or usable_processors(),
+        "processor": processor_name(),
+        "instances": result.instances,
+        **result.stages.to_json(),
+    }
+
+
+def _show(console: Console, facts: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(title="milliseconds per frame")
+    for column in ("stage", "p50", "p95", "p99"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for row in facts["stages"]:
+        values = (row["p50_ms"], row["p95_ms"], row["p99_ms"])
+        table.add_row(row["stage"], *(f"{value:.1f}" for value in values))
+    if facts["stages"]:
+        console.print(table)
+    console.print(
+        f"{facts['frames']} frames, {facts['instances']} instances, "
+        f"{facts['frames_per_second']:.1f} frames/s; "
+        f"the first {facts['warm_up_frames']} not in the figures"
+    )
+    console.print(
+        f"{facts['model']} on {facts['engine']}, {facts['threads']} threads of "
+        f"{facts['processor']}, {facts['source_size']} as {facts['network_input']}"
+    )
+
+
+def _write_json(path: Path, facts: dict[str, Any]) -> None:
+    try:
+        path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise SinkError(f"cannot write {path}: {error.strerror}") from None
+
+
+def command(
+    source: Annotated[
+        str,
+        typer.Argument(help="Video, image, folder of images, webcam number, or rtsp:// address."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Annotated video, image or folder to write.")
+    ] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="JSON lines to write, one a frame.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Open a window; q or Esc ends.")] = False,
+    model: Annotated[
+        Path | None, typer.Option(help="An .onnx file; default: the shipped person model.")
+    ] = None,
+    engine: Annotated[
+        EngineName | None, typer.Option(help="What runs the model.", show_default="openvino")
+    ] = None,
+    score: Annotated[float, typer.Option(help="Least box score of an instance.")] = 0.4,
+    max_frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Short side of the network's input in pixels.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Processor threads of the engine.")] = None,
+    stages_json: Annotated[
+        Path | None, typer.Option(help="Write the table of times here, as JSON.")
+    ] = None,
+) -> None:
+    """Segment the objects in a source; at the end, a table of where the time went."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from centermask_edge.engines import open_engine
+    from centermask_edge.live.pipeline import process
+    from centermask_edge.live.sources import open_source
+    from centermask_edge.resources import shipped_model
+
+    _check(score, max_frames)
+    console = Console(stderr=True, soft_wrap=True)
+    frames = open_source(source)
+    try:
+        outputs = _outputs(frames, out, json_path, stages_json, show)
+        runner = open_engine(model or shipped_model(), engine, threads, min_score=score)
+        preprocess = _preprocess(runner.metadata.preprocess, size)
+    except BaseException:
+        frames.close()
+        raise
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    total = min((n for n in (frames.total, max_frames) if n), default=None)
+    task = bar.add_task(frames.name, total=total)
+    outputs.on_frame = lambda frame, instances: bar.advance(task)
+    with bar:
+        result = process(frames, runner, preprocess, outputs, score=score, max_frames=max_frames)
+    for warning in frames.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+    facts = _facts(result, frames, runner, threads)
+    if stages_json is not None:
+        _write_json(stages_json, facts)
+    _show(console, facts)
+    if out is not None:
+        console.print(f"wrote {out}", markup=False)
+    if result.interrupted:
+        raise typer.Exit(INTERRUPTED)

@@ -1,0 +1,96 @@
+"""Masks, boxes and labels drawn into a frame, each only inside its own box."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from centermask_edge.errors import require
+from centermask_edge.instances import Instances
+from centermask_edge.masks import Bools
+
+Image = npt.NDArray[np.uint8]
+Crop = tuple[Bools, int, int]
+
+# Distinct on dark and on bright pictures; BGR.
+PALETTE: tuple[tuple[int, int, int], ...] = (
+    (255, 144, 30),
+    (80, 127, 255),
+    (113, 204, 46),
+    (219, 112, 219),
+    (0, 215, 255),
+    (208, 224, 64),
+    (122, 99, 255),
+    (170, 205, 102),
+)
+_OPACITY = 0.45
+
+
+def _scale(image: Image) -> float:
+    return max(float(min(image.shape[:2])) / 720.0, 0.35)
+
+
+def blend(image: Image, crop: Crop, color: tuple[int, int, int]) -> None:
+    """Colour the pixels of a mask and its outline, in place.
+
+    Args:
+        image: uint8 (H, W, 3) BGR.
+        crop: bool (h, w) mask with column and row of its first pixel.
+        color: BGR.
+    """
+    mask, x0, y0 = crop
+    if mask.size == 0:
+        return
+    region = image[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]]
+    # (1 - a) * pixel + a * colour in integers of 1/256.
+    alpha = round(_OPACITY * 256)
+    shift = (np.array(color, np.uint16) * alpha)[None]
+    region[mask] = ((region[mask] * np.uint16(256 - alpha) + shift) >> 8).astype(np.uint8)
+    cv2: Any = require("cv2", extra="cpu", why="draw results")
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    thickness = max(round(2 * _scale(image)), 1)
+    cv2.drawContours(image, outlines, -1, color, thickness, cv2.LINE_AA, offset=(x0, y0))
+
+
+def _label(
+    image: Image, text: str, box: npt.NDArray[np.float32], color: tuple[int, int, int]
+) -> None:
+    cv2: Any = require("cv2", extra="cpu", why="draw results")
+    scale = 0.6 * _scale(image) + 0.15
+    thickness = max(round(1.5 * _scale(image)), 1)
+    (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
+    pad = max(round(4 * _scale(image)), 2)
+    tall, wide = height + base + 2 * pad, width + 2 * pad
+    x = int(min(max(box[0], 0), max(image.shape[1] - wide, 0)))
+    above = int(box[1]) - tall
+    y = above if above >= 0 else int(min(max(box[1], 0), max(image.shape[0] - tall, 0)))
+    cv2.rectangle(image, (x, y), (x + wide - 1, y + tall - 1), color, -1)
+    bright = 0.114 * color[0] + 0.587 * color[1] + 0.299 * color[2] > 140
+    ink = (20, 20, 20) if bright else (255, 255, 255)
+    at = (x + pad, y + pad + height)
+    cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thickness, cv2.LINE_AA)
+
+
+def draw(image: Image, instances: Instances, crops: list[Crop] | None = None) -> Image:
+    """A copy of the picture with every instance drawn, the best on top.
+
+    Args:
+        image: uint8 (H, W, 3) BGR.
+        instances: of that picture.
+        crops: ``instances.crops()``, where the caller already has it.
+    """
+    cv2: Any = require("cv2", extra="cpu", why="draw results")
+    canvas = np.ascontiguousarray(image).copy()
+    pasted = instances.crops() if crops is None else crops
+    thickness = max(round(2 * _scale(canvas)), 1)
+    colors = [PALETTE[i % len(PALETTE)] for i in range(len(instances))]
+    for i in reversed(range(len(instances))):
+        blend(canvas, pasted[i], colors[i])
+    for i in reversed(range(len(instances))):
+        x0, y0, x1, y1 = (round(float(v)) for v in instances.boxes[i])
+        cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), colors[i], thickness, cv2.LINE_AA)
+        text = f"{instances.name(i)} {instances.scores[i]:.2f}"
+        _label(canvas, text, instances.boxes[i], colors[i])
+    return canvas

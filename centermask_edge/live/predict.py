@@ -1,0 +1,59 @@
+"""``centermask_edge.predict``: the instances of a picture in one call."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from centermask_edge.engines import EngineName, open_engine
+from centermask_edge.engines.segment import Segmenter
+from centermask_edge.errors import ConfigError
+from centermask_edge.frame import check_image
+from centermask_edge.instances import Instances
+from centermask_edge.live.pictures import read_picture
+from centermask_edge.resources import shipped_model
+
+
+@lru_cache(maxsize=2)
+def _segmenter(model: Path, engine: EngineName | None, threads: int | None) -> Segmenter:
+    return Segmenter(open_engine(model, engine, threads))
+
+
+def predict(
+    image: str | Path | npt.NDArray[Any],
+    *,
+    model: str | Path | None = None,
+    score: float = 0.4,
+    engine: str | None = None,
+    threads: int | None = None,
+) -> Instances:
+    """The instances in one picture, best first.
+
+    The model stays loaded for the next call. One thread at a time.
+
+    Args:
+        image: path of a picture, or uint8 (H, W, 3) in BGR order.
+        model: an exported .onnx file; the shipped person model where None.
+        score: least box score.
+        engine: ``openvino`` or ``onnxruntime``; the fastest one installed where None.
+        threads: processor threads; as many as the engine likes where None.
+
+    Raises:
+        ConfigError: unknown engine.
+        ModelFileError: the model cannot be read.
+        SourceError: the picture cannot be read.
+        ValueError: the array is not such a picture.
+    """
+    pixels = read_picture(Path(image)) if isinstance(image, str | Path) else check_image(image)
+    path = shipped_model() if model is None else Path(model)
+    try:
+        chosen = None if engine is None else EngineName(engine)
+    except ValueError:
+        known = ", ".join(name.value for name in EngineName)
+        raise ConfigError(f"unknown engine {engine!r}; choose one of: {known}") from None
+    segment = _segmenter(path, chosen, threads)
+    return segment(np.ascontiguousarray(pixels)).above(score)

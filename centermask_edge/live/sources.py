@@ -1,0 +1,43 @@
+"""What the user named, opened: a video, an image, a folder, a webcam or a stream."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from centermask_edge.errors import SourceError
+from centermask_edge.live.pictures import FolderSource, PictureSource, is_picture
+from centermask_edge.live.source import Kind, Source, redact
+from centermask_edge.live.video import SCHEMES, VideoSource
+from centermask_edge.live.webcam import WebcamSource
+
+
+def open_source(text: str) -> Source:
+    """The source of that name.
+
+    Digits are a webcam, ``scheme://`` a stream, a folder its images, the name of an image that
+    image, and every other file a video.
+
+    Raises:
+        MissingPackageError: what reads it is not installed.
+        SourceError: it does not exist or cannot be opened.
+    """
+    if text.isascii() and text.isdigit():
+        return WebcamSource(int(text))
+    address = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)://", text)
+    if address:
+        if address[1].lower() not in SCHEMES:
+            raise SourceError(
+                f"{redact(text)}: addresses that can be read start with "
+                f"{', '.join(f'{scheme}://' for scheme in SCHEMES)}"
+            )
+        return VideoSource(text, Kind.STREAM)
+    path = Path(text)
+    if path.is_dir():
+        return FolderSource(path)
+    if not path.exists():
+        raise SourceError(
+            f"source not found: {text or 'an empty name'}; give a video, an image, a folder, "
+            "a webcam's number or an rtsp:// address"
+        )
+    return PictureSource(path) if is_picture(path) else VideoSource(text, Kind.VIDEO)
