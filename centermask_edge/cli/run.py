@@ -10,7 +10,7 @@ import typer
 
 from centermask_edge.config import PreprocessConfig
 from centermask_edge.engines.base import Engine, EngineName
-from centermask_edge.errors import ConfigError, SinkError
+from centermask_edge.errors import ConfigError, SinkError, SourceError
 from centermask_edge.measure.stages import processor_name, usable_processors
 
 if TYPE_CHECKING:
@@ -77,6 +77,10 @@ def _facts(
     }
 
 
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def _show(console: Console, facts: dict[str, Any]) -> None:
     from rich.table import Table
 
@@ -88,15 +92,25 @@ def _show(console: Console, facts: dict[str, Any]) -> None:
         table.add_row(row["stage"], *(f"{value:.1f}" for value in values))
     if facts["stages"]:
         console.print(table)
-    console.print(
-        f"{facts['frames']} frames, {facts['instances']} instances, "
-        f"{facts['frames_per_second']:.1f} frames/s; "
-        f"the first {facts['warm_up_frames']} not in the figures"
-    )
+    count = f"{_plural(facts['frames'], 'frame')}, {_plural(facts['instances'], 'instance')}"
+    rate = f"{facts['frames_per_second']:.1f} frames/s; the first frame is not in the figures"
+    console.print(f"{count}, {rate}" if facts["stages"] else count, highlight=False)
     console.print(
         f"{facts['model']} on {facts['engine']}, {facts['threads']} threads of "
-        f"{facts['processor']}, {facts['source_size']} as {facts['network_input']}"
+        f"{facts['processor']}, {facts['source_size']} as {facts['network_input']}",
+        highlight=False,
     )
+
+
+def _complain(console: Console, warnings: list[str]) -> None:
+    """What could not be read, the last line as the error that decides the exit code.
+
+    The outputs are whole by now and hold everything else.
+    """
+    for warning in warnings[:-1]:
+        console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+    if warnings:
+        raise SourceError(f"{warnings[-1]}; the results hold everything else")
 
 
 def _write_json(path: Path, facts: dict[str, Any]) -> None:
@@ -165,13 +179,12 @@ def command(
     outputs.on_frame = lambda frame, instances: bar.advance(task)
     with bar:
         result = process(frames, runner, preprocess, outputs, score=score, max_frames=max_frames)
-    for warning in frames.warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False)
     facts = _facts(result, frames, runner, threads)
     if stages_json is not None:
         _write_json(stages_json, facts)
     _show(console, facts)
     if out is not None:
-        console.print(f"wrote {out}", markup=False)
+        console.print(f"wrote {out}", markup=False, highlight=False)
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
+    _complain(console, frames.warnings)

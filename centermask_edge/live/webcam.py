@@ -33,8 +33,8 @@ class WebcamSource:
         self.paths: list[Path] = []
         self.warnings: list[str] = []
         cv2 = require("cv2", extra="cpu", why="read a webcam")
-        if hasattr(cv2, "setLogLevel"):
-            cv2.setLogLevel(0)  # it would tell in five lines what the error below tells in one
+        # It would tell in five lines what the error below tells in one.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
         self._capture = cv2.VideoCapture(index)
         if not self._capture.isOpened():
             self._capture.release()
