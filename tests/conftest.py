@@ -22,3 +22,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An ONNX file that finds the same three instances in every picture."""
     return tiny_model.save(tmp_path_factory.mktemp("tiny") / "tiny.onnx")
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Torch with one thread: on tensors as small as the tests', a second one only waits, and on
+    busy cores for long.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
