@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -33,9 +34,9 @@ def open_source(text: str) -> Source:
             )
         return VideoSource(text, Kind.STREAM)
     path = Path(text)
-    if path.is_dir():
+    if text and path.is_dir():
         return FolderSource(path)
-    if not path.exists():
+    if not text or not os.path.exists(path):
         raise SourceError(
             f"source not found: {text or 'an empty name'}; give a video, an image, a folder, "
             "a webcam's number or an rtsp:// address"
