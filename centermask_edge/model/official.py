@@ -21,22 +21,24 @@ _UNIT = {
     "pw_conv1x1": "pointwise",
     "pw_norm": "norm",
 }
+_UNITS = "|".join(_UNIT)  # no others: deformable convolutions have further ones
 _SEPARABLE = {"conv": "conv", "depthwise": "dw_conv3x3", "pointwise": "pw_conv1x1"}
 _TOWERS = {"cls_tower": "cls_tower", "bbox_tower": "box_tower"}
 _HEAD = {"cls_logits": "cls_logits", "bbox_pred": "box_pred", "ctrness": "centerness"}
+_OFFICIAL_HEAD = {ours: official for official, ours in _HEAD.items()}
 _FCOS = "proposal_generator.fcos_head."
 _BODY = "backbone.bottom_up."
 _MOBILE_ROWS = (1, 2, 3, 4, 3, 3, 1)  # blocks per stage of MobileNetV2
 
 
-def _mobile_block(feature: int) -> tuple[int, int]:
-    """Stage and block of the official feature number 1..17."""
+def _mobile_block(feature: int) -> str | None:
+    """Our place of the official feature number 1..17; None for another number."""
     index = feature - 1
     for stage, blocks in enumerate(_MOBILE_ROWS):
-        if index < blocks:
-            return stage, index
+        if 0 <= index < blocks:
+            return f"stages.{stage}.{index}"
         index -= blocks
-    raise KeyError(feature)
+    return None
 
 
 def _mobile_unit(feature: int, layer: int) -> str | None:
@@ -50,25 +52,24 @@ def _mobile_unit(feature: int, layer: int) -> str | None:
 
 def _body(key: str) -> str | None:
     """Our name of a key inside ``backbone.bottom_up.``, or None."""
-    if m := re.fullmatch(r"stem\.stem_(\d)/(\w+)\.(\w+)", key):
+    if m := re.fullmatch(rf"stem\.stem_([1-3])/({_UNITS})\.(\w+)", key):
         return f"stem.{int(m[1]) - 1}.{_UNIT[m[2]]}.{m[3]}"
     if m := re.fullmatch(r"stage(\d)\.OSA\d_(\d+)\.(.+)", key):
         prefix = f"stages.{int(m[1]) - 2}.{int(m[2]) - 1}."
         rest = m[3]
-        if n := re.fullmatch(r"layers\.(\d+)\.OSA\w+/(\w+)\.(\w+)", rest):
+        if n := re.fullmatch(rf"layers\.(\d+)\.OSA\w+/({_UNITS})\.(\w+)", rest):
             return f"{prefix}layers.{n[1]}.{_UNIT[n[2]]}.{n[3]}"
-        if n := re.fullmatch(r"concat\.OSA\w+/(\w+)\.(\w+)", rest):
+        if n := re.fullmatch(rf"concat\.OSA\w+/({_UNITS})\.(\w+)", rest):
             return f"{prefix}concat.{_UNIT[n[1]]}.{n[2]}"
-        if n := re.fullmatch(r"conv_reduction\.OSA\w+/(\w+)\.(\w+)", rest):
+        if n := re.fullmatch(rf"conv_reduction\.OSA\w+/({_UNITS})\.(\w+)", rest):
             return f"{prefix}reduction.{_UNIT[n[1]]}.{n[2]}"
         if n := re.fullmatch(r"ese\.fc\.(\w+)", rest):
             return f"{prefix}ese.fc.{n[1]}"
     if m := re.fullmatch(r"features\.0\.([01])\.(\w+)", key):
         return f"stem.{('conv', 'norm')[int(m[1])]}.{m[2]}"
     if m := re.fullmatch(r"features\.(\d+)\.conv\.(\d+)\.(\w+)", key):
-        unit = _mobile_unit(int(m[1]), int(m[2]))
-        stage, block = _mobile_block(int(m[1]))
-        return None if unit is None else f"stages.{stage}.{block}.{unit}.{m[3]}"
+        unit, block = _mobile_unit(int(m[1]), int(m[2])), _mobile_block(int(m[1]))
+        return None if unit is None or block is None else f"{block}.{unit}.{m[3]}"
     return None
 
 
@@ -95,6 +96,8 @@ def from_official_key(key: str) -> str | None:
 def _fcos(key: str) -> str | None:
     if m := re.fullmatch(r"(cls_tower|bbox_tower)\.(\d+)\.(\w+)", key):
         block, part = divmod(int(m[2]), 3)
+        if part > 1:  # an activation
+            return None
         return f"head.{_TOWERS[m[1]]}.{block}.{('conv', 'norm')[part]}.{m[3]}"
     if m := re.fullmatch(r"(cls_logits|bbox_pred|ctrness)\.(\w+)", key):
         return f"head.{_HEAD[m[1]]}.{m[2]}"
@@ -172,7 +175,7 @@ def to_official_key(key: str, backbone: Backbone) -> str:
     if m := re.fullmatch(r"head\.scales\.(\d)", key):
         return f"{_FCOS}scales.{m[1]}.scale"
     if m := re.fullmatch(r"head\.(\w+)\.(\w+)", key):
-        return f"{_FCOS}{ {v: k for k, v in _HEAD.items()}[m[1]] }.{m[2]}".replace(" ", "")
+        return f"{_FCOS}{_OFFICIAL_HEAD[m[1]]}.{m[2]}"
     if m := re.fullmatch(r"(mask|mask_iou)_head\.(.+)", key):
         return _official_roi(m[1].replace("_", ""), m[2])
     raise KeyError(key)
