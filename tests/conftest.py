@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 import tiny_model
+from hypothesis import settings
 
 from centermask_edge.resources import CACHE_VARIABLE
+
+# A busy core is no bug: how long an example takes decides nothing.
+settings.register_profile("centermask-edge", deadline=None)
+settings.load_profile("centermask-edge")
 
 
 @pytest.fixture(autouse=True, scope="session")

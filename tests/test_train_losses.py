@@ -17,7 +17,7 @@ def tensor(values: object) -> Tensor:
     return torch.tensor(values, dtype=torch.float32)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000))
 def test_focal_loss(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -50,7 +50,7 @@ def test_centerness() -> None:
     np.testing.assert_allclose(losses.centerness_target(reg), [1, 0.5, np.sqrt(1 / 36)], rtol=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000))
 def test_giou_loss(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -143,7 +143,7 @@ def box_lists(draw: st.DrawFn) -> list[list[float]]:
     return [b for i, b in enumerate(boxes) if areas[i] not in areas[:i]]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(box_lists())
 def test_targets_follow_the_rule(boxes: list[list[float]]) -> None:
     classes = [i % CLASSES for i in range(len(boxes))]

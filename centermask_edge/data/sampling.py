@@ -20,13 +20,16 @@ class Pool:
         self.indices = np.asarray(indices, dtype=np.int64)
         self.seed = seed
         self.drawn = 0
+        self._epoch = -1
+        self._order = self.indices
 
     def draw(self, count: int) -> list[int]:
         """The next ``count`` indices."""
         result = []
         for _ in range(count):
             epoch, place = divmod(self.drawn, len(self.indices))
-            if place == 0 or not hasattr(self, "_order"):
+            if epoch != self._epoch:
+                self._epoch = epoch
                 self._order = np.random.default_rng((self.seed, epoch)).permutation(self.indices)
             result.append(int(self._order[place]))
             self.drawn += 1
