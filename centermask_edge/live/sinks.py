@@ -21,7 +21,7 @@ from centermask_edge.live.pictures import IMAGE_SUFFIXES
 from centermask_edge.live.source import Kind, Source
 
 SCHEMA = "centermask-edge/1"
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi")
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov")
 _DEFAULT_RATE = Fraction(25)
 _CLOCK = Fraction(1, 90_000)
 _KEY_FRAME_S = 2
@@ -87,6 +87,8 @@ class VideoSink:
         self._stream.height = image.shape[0] + image.shape[0] % 2
         self._stream.width = image.shape[1] + image.shape[1] % 2
         self._stream.pix_fmt = "yuv420p"
+        # Frames out of order would shift every time stamp of a fragmented file.
+        self._stream.codec_context.max_b_frames = 0
         self._stream.codec_context.time_base = _CLOCK
         # What a killed process loses is at most what lies after the last key frame.
         self._stream.gop_size = max(round(self._rate * _KEY_FRAME_S), 1)

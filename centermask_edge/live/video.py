@@ -115,9 +115,13 @@ class VideoSource:
     def _length_s(self) -> float | None:
         """Time stamp at which a file promises to end; None where nothing is promised."""
         stream = self._stream
-        if self.kind is Kind.STREAM or not stream.duration:
+        if self.kind is Kind.STREAM:
             return None
-        return float((stream.duration + (stream.start_time or 0)) * stream.time_base)
+        if stream.duration:
+            return float((stream.duration + (stream.start_time or 0)) * stream.time_base)
+        if self._container.duration:  # Matroska keeps it for the whole file, in microseconds
+            return float(self._container.duration / 1e6)
+        return None
 
 
 def _open_file(av: ModuleType, address: str) -> Any:

@@ -1,0 +1,73 @@
+"""What is drawn, where, and what is left alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from centermask_edge.instances import Instances
+from centermask_edge.live.draw import PALETTE, blend, draw
+
+HEIGHT, WIDTH = 120, 160
+
+
+def instances(*boxes: tuple[float, float, float, float]) -> Instances:
+    count = len(boxes)
+    return Instances(
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.linspace(0.9, 0.5, count, dtype=np.float32),
+        np.linspace(0.9, 0.5, count, dtype=np.float32),
+        np.zeros(count, np.int64),
+        np.ones((count, 28, 28), np.float32),
+        (HEIGHT, WIDTH),
+        ("person",),
+    )
+
+
+def test_without_instances_the_picture_stays_as_it_is() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    drawn = draw(image, instances())
+    np.testing.assert_array_equal(drawn, image)
+    assert drawn is not image
+
+
+def test_the_input_is_not_drawn_into() -> None:
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    assert draw(image, instances((20, 40, 100, 110))).any()
+    assert not image.any()
+
+
+def test_only_box_and_label_change() -> None:
+    image = np.full((HEIGHT, WIDTH, 3), 7, np.uint8)
+    drawn = draw(image, instances((60, 50, 100, 110)))
+    changed = np.argwhere((drawn != image).any(2))
+    # The label stands above the box and may be wider than it; the outline is a pixel wide.
+    assert changed[:, 0].min() >= 20 and changed[:, 0].max() <= 112
+    assert changed[:, 1].min() >= 57
+    below = changed[changed[:, 0] >= 52]
+    assert below[:, 1].max() <= 102
+
+
+def test_blend_mixes_the_colour_into_the_mask_only() -> None:
+    image = np.full((HEIGHT, WIDTH, 3), 100, np.uint8)
+    mask = np.zeros((30, 30), np.bool_)
+    mask[5:25, 5:25] = True
+    blend(image, (mask, 40, 50), (0, 200, 255))
+    inside = image[65, 55].astype(int)
+    assert inside.tolist() == pytest.approx([55, 145, 169], abs=2)
+    assert (image[50:53, 40:43] == 100).all() and (image[:50] == 100).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 300), (300, 2), (31, 33)])
+def test_any_size_of_picture(size: tuple[int, int]) -> None:
+    image = np.zeros((*size, 3), np.uint8)
+    drawn = draw(image, instances((0, 0, size[1], size[0]), (0, 0, 1, 1)))
+    assert drawn.shape == image.shape and drawn.dtype == np.uint8
+
+
+def test_the_best_instance_is_drawn_last() -> None:
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    drawn = draw(image, instances((40, 40, 120, 110), (40, 40, 120, 110)))
+    edge = drawn[40, 90].astype(int)  # anti-aliased, so not exactly the colour
+    distances = [np.abs(edge - np.array(color)).sum() for color in PALETTE]
+    assert int(np.argmin(distances)) == 0
