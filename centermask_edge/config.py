@@ -118,8 +118,8 @@ class TrainConfig(_Model):
     schedule: Literal["step", "cosine"] = "step"
     milestones: tuple[float, ...] = (300 / 360, 340 / 360)
     clip_norm: float = Field(0.0, ge=0)
-    short_sides: tuple[int, ...] = (580, 600)
-    long_side: int = 1000
+    short_sides: tuple[int, ...] = Field((580, 600), min_length=1)
+    long_side: int = Field(1000, ge=32)
     flip: float = Field(0.5, ge=0, le=1)
     masked_share: float | None = Field(None, ge=0, le=1)
     rois_per_image: int = Field(128, ge=1)
@@ -129,7 +129,7 @@ class TrainConfig(_Model):
     bf16: bool = False
     eval_every: int = Field(0, ge=0)
     save_every: int = Field(500, ge=1)
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     threads: int = Field(0, ge=0)
 
 
