@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from centermask_edge.live.pipeline import Outputs, RunResult
     from centermask_edge.live.source import Source
 
-INTERRUPTED = 130
+SIGNALLED = 128  # plus the number of the signal, as shells write it
 
 
 def _preprocess(config: PreprocessConfig, size: int | None) -> PreprocessConfig:
@@ -44,6 +44,7 @@ def _outputs(
     """Every output, opened or checked, so that nothing fails after minutes of work."""
     from centermask_edge.live.pipeline import Outputs
     from centermask_edge.live.sinks import JsonLines, WindowSink, check_writable, picture_sink
+    from centermask_edge.live.source import Kind
 
     named = [path.resolve() for path in (out, lines, stages) if path is not None]
     if len(set(named)) < len(named):
@@ -52,7 +53,7 @@ def _outputs(
         if path is not None:
             check_writable(path, source)
     pictures = [] if out is None else [picture_sink(out, source)]
-    window = WindowSink() if show else None
+    window = WindowSink(wait=source.kind in (Kind.IMAGE, Kind.FOLDER)) if show else None
     return Outputs(pictures, window, None if lines is None else JsonLines(lines))
 
 
@@ -185,6 +186,6 @@ def command(
     _show(console, facts)
     if out is not None:
         console.print(f"wrote {out}", markup=False, highlight=False)
-    if result.interrupted:
-        raise typer.Exit(INTERRUPTED)
+    if result.stopped_by:
+        raise typer.Exit(SIGNALLED + result.stopped_by)
     _complain(console, frames.warnings)

@@ -49,9 +49,10 @@ def blend(image: Image, crop: Crop, color: tuple[int, int, int]) -> None:
     shift = (np.array(color, np.uint16) * alpha)[None]
     region[mask] = ((region[mask] * np.uint16(256 - alpha) + shift) >> 8).astype(np.uint8)
     cv2: Any = require("cv2", extra="cpu", why="draw results")
-    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     thickness = max(round(2 * _scale(image)), 1)
-    cv2.drawContours(image, outlines, -1, color, thickness, cv2.LINE_AA, offset=(x0, y0))
+    # Into the region, not the image: what a thick line would leave outside the box is cut off.
+    cv2.drawContours(region, outlines, -1, color, thickness, cv2.LINE_AA)
 
 
 def _label(

@@ -145,16 +145,19 @@ class FolderSource:
 
     def __iter__(self) -> Iterator[Frame]:
         skipped = 0
+        first = ""
         for index, path in enumerate(self.paths):
             try:
                 image = read_picture(path)
             except SourceError as error:
                 self.warnings.append(f"skipped: {error}")
                 skipped += 1
+                first = first or str(error)
                 continue
             yield Frame(image, 0.0, time.monotonic(), path.name, index)
         if skipped == self.total:
-            raise SourceError(f"none of the {skipped} images in {self.name} can be read")
+            self.warnings.clear()
+            raise SourceError(f"none of the {skipped} images in {self.name} can be read: {first}")
         if skipped:
             self.warnings.append(f"{skipped} of {self.total} images skipped")
 

@@ -31,14 +31,14 @@ class RunResult:
         instances: found in all frames.
         source_size: (height, width) of the last frame in pixels, or None where there was none.
         input_size: (height, width) of the network's input for it.
-        interrupted: ended by Ctrl-C or SIGTERM.
+        stopped_by: the signal that ended it, SIGINT (Ctrl-C) or SIGTERM; 0 where none did.
     """
 
     stages: StageReport
     instances: int
     source_size: tuple[int, int] | None
     input_size: tuple[int, int] | None
-    interrupted: bool
+    stopped_by: int
 
 
 @dataclass(slots=True)
@@ -64,18 +64,25 @@ class Outputs:
             raise failure
 
 
+@dataclass(slots=True)
+class _Stop:
+    """The signal that asked for the end; 0 before it came."""
+
+    signum: int = 0
+
+
 @contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, so that the current frame is finished first."""
-    stop = threading.Event()
+def _stop_signals() -> Iterator[_Stop]:
+    """What Ctrl-C and SIGTERM set, so that the current frame is finished first."""
+    stop = _Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
     def handle(signum: int, frame: FrameType | None) -> None:
-        if stop.is_set():  # asked twice: at once
+        if stop.signum:  # asked twice: at once
             raise KeyboardInterrupt
-        stop.set()
+        stop.signum = signum
 
     old = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -115,7 +122,7 @@ def process(
     source_size = input_size = None
     try:
         with _stop_signals() as stop:
-            while not stop.is_set() and (max_frames is None or done < max_frames):
+            while not stop.signum and (max_frames is None or done < max_frames):
                 with timer.stage(Stage.DECODE):
                     frame = next(frames, None)
                 if frame is None:
@@ -148,8 +155,7 @@ def process(
                 outputs.on_frame(frame, instances)
                 if outputs.window is not None and outputs.window.closed:
                     break
-            interrupted = stop.is_set()
     finally:
         source.close()
         outputs.close()
-    return RunResult(timer.report(), found, source_size, input_size, interrupted)
+    return RunResult(timer.report(), found, source_size, input_size, stop.signum)

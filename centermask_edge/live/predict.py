@@ -19,8 +19,10 @@ from centermask_edge.resources import shipped_model
 
 
 @lru_cache(maxsize=2)
-def _segmenter(model: Path, engine: EngineName | None, threads: int | None) -> Segmenter:
-    return Segmenter(open_engine(model, engine, threads))
+def _segmenter(
+    model: Path, changed: int, engine: EngineName | None, threads: int | None, score: float
+) -> Segmenter:
+    return Segmenter(open_engine(model, engine, threads, min_score=score))
 
 
 def predict(
@@ -33,7 +35,7 @@ def predict(
 ) -> Instances:
     """The instances in one picture, best first.
 
-    The model stays loaded for the next call. One thread at a time.
+    The model stays loaded for the next call with the same settings. One thread at a time.
 
     Args:
         image: path of a picture, or uint8 (H, W, 3) in BGR order.
@@ -43,7 +45,7 @@ def predict(
         threads: processor threads; as many as the engine likes where None.
 
     Raises:
-        ConfigError: unknown engine.
+        ConfigError: unknown engine, or an impossible score or number of threads.
         ModelFileError: the model cannot be read.
         SourceError: the picture cannot be read.
         ValueError: the array is not such a picture.
@@ -55,5 +57,9 @@ def predict(
     except ValueError:
         known = ", ".join(name.value for name in EngineName)
         raise ConfigError(f"unknown engine {engine!r}; choose one of: {known}") from None
-    segment = _segmenter(path, chosen, threads)
+    if not 0 <= score <= 1:
+        raise ConfigError(f"score {score:g}: a score is between 0 and 1")
+    # A file exported anew under the same name is another model.
+    changed = path.stat().st_mtime_ns if path.exists() else 0
+    segment = _segmenter(path, changed, chosen, threads, score)
     return segment(np.ascontiguousarray(pixels)).above(score)

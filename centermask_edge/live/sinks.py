@@ -6,7 +6,10 @@ however the run ends.
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -21,10 +24,12 @@ from centermask_edge.live.pictures import IMAGE_SUFFIXES
 from centermask_edge.live.source import Kind, Source
 
 SCHEMA = "centermask-edge/1"
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 _DEFAULT_RATE = Fraction(25)
 _CLOCK = Fraction(1, 90_000)
 _KEY_FRAME_S = 2
+_SECOND = int(1 / _CLOCK)
+_JPEG_QUALITY = 92
 
 Image = npt.NDArray[np.uint8]
 
@@ -45,7 +50,7 @@ def check_writable(path: Path, source: Source) -> None:
     Raises:
         SinkError: no such folder, no permission, or the file is the source itself.
     """
-    if any(path.resolve() == read.resolve() for read in source.paths):
+    if any(_same(path, read) for read in source.paths):
         raise SinkError(f"{path} is the source itself; give another name for the output")
     if path.is_dir():
         raise SinkError(f"{path} is a folder; give the name of a file in it")
@@ -55,10 +60,17 @@ def check_writable(path: Path, source: Source) -> None:
     try:
         with path.open("ab"):
             pass
+        if not existed:
+            path.unlink()
     except OSError as error:
         raise SinkError(f"cannot write {path}: {error.strerror}; write elsewhere") from None
-    if not existed:
-        path.unlink()
+
+
+def _same(path: Path, read: Path) -> bool:
+    try:
+        return path.samefile(read)  # sees through links
+    except OSError:
+        return path.resolve() == read.resolve()
 
 
 class VideoSink:
@@ -75,11 +87,12 @@ class VideoSink:
         self._rate = (rate or _DEFAULT_RATE).limit_denominator(1001)
         self._container: Any = None
         self._stream: Any = None
+        self._start = 0
         self._last = -1
 
     def _open(self, image: Image) -> None:
         options = {}
-        if self._path.suffix.lower() in (".mp4", ".mov"):
+        if self._path.suffix.lower() != ".mkv":
             options["movflags"] = _fragmented(self._av)
         self._container = self._av.open(str(self._path), "w", options=options)
         codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
@@ -98,19 +111,29 @@ class VideoSink:
             self._stream.bit_rate = 8_000_000
 
     def write(self, frame: Frame, image: Image) -> None:
-        """One picture, at the source's time; of another size than the first, it is resized."""
+        """One picture, at the source's time counted from the first; of another size than that
+        one, it is resized.
+        """
         try:
             if self._container is None:
                 self._open(image)
             size = (self._stream.height, self._stream.width)
             picture = self._av.VideoFrame.from_ndarray(_fitted(image, size), format="bgr24")
-            # Encoders want strictly growing times; some sources repeat them.
-            self._last = max(round(frame.pts_s / _CLOCK), self._last + 1)
-            picture.pts, picture.time_base = self._last, _CLOCK
+            picture.pts, picture.time_base = self._ticks(frame.pts_s), _CLOCK
             for packet in self._stream.encode(picture):
                 self._container.mux(packet)
         except (self._av.error.FFmpegError, OSError) as error:
             raise SinkError(f"cannot write {self._path}: {error.strerror}") from None
+
+    def _ticks(self, pts_s: float) -> int:
+        """Time in the file: strictly growing, as encoders want it, whatever the source does."""
+        wanted = round(pts_s / _CLOCK)
+        if self._last < 0:
+            self._start = wanted
+        elif wanted - self._start < self._last - _SECOND:  # the clock of a camera began anew
+            self._start = wanted - self._last - round(_SECOND / self._rate)
+        self._last = max(wanted - self._start, self._last + 1)
+        return self._last
 
     def close(self) -> None:
         """Write what the encoder still holds and the end of the file."""
@@ -118,9 +141,11 @@ class VideoSink:
             return
         container, self._container = self._container, None
         try:
-            for packet in self._stream.encode(None):
-                container.mux(packet)
-            container.close()
+            try:
+                for packet in self._stream.encode(None):
+                    container.mux(packet)
+            finally:
+                container.close()
         except (self._av.error.FFmpegError, OSError) as error:
             raise SinkError(f"cannot finish {self._path}: {error.strerror}") from None
 
@@ -161,10 +186,16 @@ class ImageSink:
         """One picture."""
         pillow = require("PIL.Image", extra="cpu", why="write images")
         target = self._path / frame.camera if self._folder else self._path
+        pillow.init()
+        kind = pillow.EXTENSION[target.suffix.lower()]
+        memory = io.BytesIO()
+        picture = pillow.fromarray(np.ascontiguousarray(image[..., ::-1]))
         try:
-            pillow.fromarray(np.ascontiguousarray(image[..., ::-1])).save(target)
+            picture.save(memory, kind, quality=_JPEG_QUALITY)
+            target.write_bytes(memory.getvalue())
         except (OSError, ValueError) as error:
-            raise SinkError(f"cannot write {target}: {error}") from None
+            reason = getattr(error, "strerror", None) or error
+            raise SinkError(f"cannot write {target}: {reason}") from None
 
     def close(self) -> None:
         """Nothing to finish."""
@@ -173,32 +204,57 @@ class ImageSink:
 class WindowSink:
     """A window; ``closed`` once the user pressed q or Esc or closed it.
 
+    Args:
+        wait: hold each picture until a key is pressed, where pictures have no time.
+
     Raises:
-        SinkError: OpenCV has no windows here.
+        SinkError: OpenCV has no windows here, or there is no display.
     """
 
     TITLE = "centermask-edge"
 
-    def __init__(self) -> None:
+    def __init__(self, wait: bool = False) -> None:
         cv2: Any = require("cv2", extra="cpu", why="show a window")
         self._cv2 = cv2
+        self._wait = wait
         self.closed = False
+        if not _has_windows(cv2.getBuildInformation()):
+            raise SinkError(
+                "--show: this OpenCV was built without windows; use --out FILE, or install "
+                "opencv-python in place of opencv-python-headless"
+            )
+        if not _has_display():  # OpenCV's own answer may be to end the process
+            raise SinkError("--show: there is no display here; use --out FILE")
         try:
             cv2.namedWindow(self.TITLE, cv2.WINDOW_NORMAL)
-        except cv2.error:
-            raise SinkError(
-                "--show: this OpenCV was built without windows, or there is no display; "
-                "use --out FILE, or install opencv-python in place of opencv-python-headless"
-            ) from None
+        except cv2.error as error:
+            raise SinkError(f"--show: no window ({error}); use --out FILE") from None
 
     def write(self, frame: Frame, image: Image) -> None:
         """Show one picture."""
         self._cv2.imshow(self.TITLE, image)
-        self.closed = self._cv2.waitKey(1) & 0xFF in (ord("q"), 27)
+        while True:
+            key = self._cv2.waitKey(50 if self._wait else 1)
+            visible = self._cv2.getWindowProperty(self.TITLE, self._cv2.WND_PROP_VISIBLE)
+            self.closed = visible < 1 or (key >= 0 and key & 0xFF in (ord("q"), 27))
+            if self.closed or key >= 0 or not self._wait:
+                break
 
     def close(self) -> None:
         """Close the window."""
         self._cv2.destroyAllWindows()
+
+
+def _has_windows(build: str) -> bool:
+    """Whether OpenCV's description of itself names a toolkit for windows."""
+    kinds = [line.split(":", 1)[1].strip() for line in build.splitlines() if "GUI:" in line]
+    return kinds != ["NONE"]
+
+
+def _has_display() -> bool:
+    if not sys.platform.startswith("linux"):
+        return True
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 class JsonLines:
@@ -213,10 +269,7 @@ class JsonLines:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            self._file: TextIO = path.open("w", encoding="utf-8")
-        except OSError as error:
-            raise SinkError(f"cannot write {path}: {error.strerror}") from None
+        self._file: TextIO | None = None
 
     def write(self, frame: Frame, instances: list[InstanceJson]) -> None:
         """The line of one frame."""
@@ -230,6 +283,8 @@ class JsonLines:
             "instances": instances,
         }
         try:
+            if self._file is None:  # not before: a run that fails to start keeps the old file
+                self._file = self._path.open("w", encoding="utf-8")
             self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
             self._file.flush()
         except OSError as error:
@@ -237,7 +292,13 @@ class JsonLines:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        file, self._file = self._file, None
+        if file is None:
+            return
+        try:
+            file.close()
+        except OSError as error:
+            raise SinkError(f"cannot finish {self._path}: {error.strerror}") from None
 
 
 def picture_sink(path: Path, source: Source) -> PictureSink:

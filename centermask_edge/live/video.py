@@ -119,7 +119,8 @@ class VideoSource:
             return None
         if stream.duration:
             return float((stream.duration + (stream.start_time or 0)) * stream.time_base)
-        if self._container.duration:  # Matroska keeps it for the whole file, in microseconds
+        # Matroska keeps it for the whole file, in microseconds, and sound may outlast the video.
+        if self._container.duration and len(self._container.streams) == 1:
             return float(self._container.duration / 1e6)
         return None
 

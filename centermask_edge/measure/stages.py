@@ -97,10 +97,6 @@ class StageTimer:
         finally:
             self._now[stage] = self._now.get(stage, 0.0) + time.perf_counter() - start
 
-    def drop(self) -> None:
-        """Forgets the current frame's stages, which turned out to be no frame."""
-        self._now = {}
-
     def end_frame(self) -> None:
         """Closes the current frame."""
         self._frames.append(self._now)
