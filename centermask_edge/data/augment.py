@@ -42,8 +42,10 @@ def read_bgr(sample: Sample) -> NDArray[np.uint8]:
     try:
         with pillow.open(sample.path) as picture:
             rgb = np.asarray(picture.convert("RGB"))
-    except OSError as error:
-        raise DatasetError(f"picture {sample.path} cannot be read: {error}") from None
+    # Damaged bytes make a decoder fail in any way: SyntaxError, ValueError, DecompressionBombError.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DatasetError(f"picture {sample.path} cannot be read: {reason}") from None
     if rgb.shape[:2] != (sample.height, sample.width):
         raise DatasetError(
             f"picture {sample.path} is {rgb.shape[1]} x {rgb.shape[0]}, its annotations say "

@@ -6,6 +6,7 @@ Shape legend: G objects, I regions to ignore.
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -73,7 +74,10 @@ def category_ids(categories: Iterable[dict[str, Any]], classes: Sequence[str]) -
 def _parts(segmentation: object) -> tuple[NDArray[np.float64], ...]:
     if not isinstance(segmentation, list):
         return ()
-    return tuple(np.asarray(p, dtype=np.float64) for p in segmentation if len(p) >= 6)
+    parts = tuple(np.asarray(p, dtype=np.float64) for p in segmentation if len(p) >= 6)
+    if any(p.ndim != 1 or len(p) % 2 or not np.isfinite(p).all() for p in parts):
+        raise ValueError("a polygon is not a list of x, y, x, y, ...")
+    return parts
 
 
 def _groups(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -94,6 +98,8 @@ def _sample(
         if a["category_id"] not in classes:
             continue
         x, y, w, h = (float(v) for v in a["bbox"])
+        if not math.isfinite(x + y + w + h):
+            raise ValueError(f"a bbox is {a['bbox']}")
         box = (max(x, 0.0), max(y, 0.0), min(x + w, width), min(y + h, height))
         if box[2] - box[0] < 1 or box[3] - box[1] < 1:
             continue
@@ -133,21 +139,27 @@ def read_coco(path: Path, classes: Sequence[str]) -> list[Sample]:
         DatasetError: unreadable file, no category of the wanted classes, or no picture there.
     """
     data = _read(path)
-    ids = category_ids(data["categories"], classes)
-    if not ids:
-        found = ", ".join(str(c.get("name")) for c in data["categories"][:5])
-        raise DatasetError(
-            f"{path} has no category of this model: found {found or 'none'}, "
-            f"wanted some of {', '.join(classes[:5])}"
-        )
-    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
     try:
+        ids = category_ids(data["categories"], classes)
+        by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for annotation in data["annotations"]:
             by_image[annotation["image_id"]].append(annotation)
         folder = path.parent / "images"
         samples = [_sample(i, by_image[i["id"]], ids, folder) for i in data["images"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path} has an image or annotation without a field: {error}") from None
+    except KeyError as error:
+        raise DatasetError(
+            f"{path} has a category, image or annotation without the field {error}"
+        ) from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DatasetError(
+            f"{path} has a category, image or annotation with a wrong field: {error}"
+        ) from None
+    if not ids:
+        found = ", ".join(str(c["name"]) for c in data["categories"][:5])
+        raise DatasetError(
+            f"{path} has no category of this model: found {found or 'none'}, "
+            f"wanted some of {', '.join(classes[:5])}"
+        )
     if not samples:
         raise DatasetError(f"{path} lists no images")
     missing = next((s.path for s in samples if not s.path.exists()), None)
