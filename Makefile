@@ -45,9 +45,10 @@ results: run
 	cp $(OUT)/stages.json docs/results/stages.json
 	$(BIN)/python docs/generate.py --picture $(OUT)/people.mp4
 
-golden: $(HAS_TEST)
+golden:
 	@test -n "$(REFERENCE)" || { echo "make golden REFERENCE=folder with golden/ and keys/" >&2; \
 	exit 1; }
+	@$(MAKE) --no-print-directory $(HAS_TEST)
 	$(BIN)/python tests/golden/make_golden.py "$(REFERENCE)"
 	$(BIN)/python tests/golden/make_instances.py "$(REFERENCE)/golden"
 
