@@ -124,3 +124,16 @@ def test_a_note_without_a_value_is_refused(
     checkpoint = str(trained / "run" / "last.safetensors")
     assert main(["export", checkpoint, str(tmp_path / "a.onnx"), "--note", "run"]) == 2
     assert "KEY=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "export", "convert"])
+def test_without_torch_one_line_says_what_to_install(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(words: list[str], **options: object) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("centermask_edge.cli.application", lambda: missing)
+    assert main([command, "a", "b"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"needed to {command}" in line and "centermask-edge[train]" in line

@@ -71,6 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = application()(words, prog_name="centermask-edge", standalone_mode=False)
     except CenterMaskError as error:
         return _complain(str(error))
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        return _complain(
+            f"torch is not installed and is needed to {words[0]}; "
+            "install it with: pip install 'centermask-edge[train]'"
+        )
     except _UsageError as error:
         command = f"{words[0]} " if words[0] in COMMANDS else ""
         message = error.format_message().rstrip(".")
