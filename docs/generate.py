@@ -5,7 +5,7 @@
     python docs/generate.py --picture out/people.mp4   # also make the picture from that video
 
 A section lies between ``<!-- generated: NAME -->`` and ``<!-- end -->``. Each is made from a JSON
-file that a command wrote: ``run --stages-json``, ``evaluate --json``, ``parity --json``. Where the
+file that a command wrote: ``run --stages-json`` and ``evaluate --json``. Where the
 file does not exist, the section says so; nobody types a figure.
 """
 
@@ -95,22 +95,10 @@ def average_precision() -> str:
     return f"{table(head, rows)}\n\n{caption(data)}".strip()
 
 
-def parity() -> str:
-    """Every table of the parity report: ``{"tables": [{"title", "columns", "rows"}]}``."""
-    data = results("parity")
-    if data is None:
-        return not_measured("parity", "centermask-edge parity --json")
-    parts = [
-        f"## {part['title']}\n\n{table(part['columns'], part['rows'])}" for part in data["tables"]
-    ]
-    return "\n\n".join(parts)
-
-
 SECTIONS: dict[str, Callable[[], str]] = {
     "picture": picture,
     "stages": stages,
     "ap": average_precision,
-    "parity": parity,
 }
 
 
