@@ -15,11 +15,13 @@ from centermask_edge.config import PreprocessConfig
 from centermask_edge.engines.base import Engine
 from centermask_edge.frame import Frame
 from centermask_edge.instances import Instances
+from centermask_edge.live.colors import ColorMemory
 from centermask_edge.live.draw import draw
 from centermask_edge.live.sinks import JsonLines, PictureSink, WindowSink
 from centermask_edge.live.source import Source
+from centermask_edge.masks import Bools
 from centermask_edge.measure.stages import Stage, StageReport, StageTimer
-from centermask_edge.preprocess import Preprocess
+from centermask_edge.preprocess import Placement, Preprocess
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,54 @@ def _stop_signals() -> Iterator[_Stop]:
             signal.signal(signum, handler)
 
 
+class _Segmentation:
+    """The two halves of the work on a frame, each stage timed."""
+
+    def __init__(
+        self, engine: Engine, preprocess: PreprocessConfig, outputs: Outputs, score: float
+    ) -> None:
+        self.timer = StageTimer()
+        self._engine, self._outputs, self._score = engine, outputs, score
+        self._prepare = Preprocess(preprocess)
+        self._colors = ColorMemory()
+
+    def find(self, frame: Frame) -> tuple[Instances, Placement]:
+        """What is in the frame, and how the network saw it."""
+        with self.timer.stage(Stage.PREPROCESS):
+            tensor, placement = self._prepare(frame.image)
+        with self.timer.stage(Stage.ENGINE):
+            size = np.asarray([placement.resized_size], dtype=np.float32)
+            raw = self._engine.run(tensor[None], size)
+        with self.timer.stage(Stage.MASKS):
+            names = self._engine.metadata.classes
+            found = Instances.from_detections(raw, 0, placement, names).above(self._score)
+        return found, placement
+
+    def write(self, frame: Frame, instances: Instances) -> None:
+        """Gives the frame and what is in it to the outputs."""
+        outputs, lines = self._outputs, self._outputs.lines
+        with self.timer.stage(Stage.MASKS):
+            crops = instances.crops()
+            rows = instances.to_coco(crops) if lines is not None else []
+        if outputs.pictures or outputs.window is not None:
+            self._show(frame, instances, crops)
+        if lines is not None:
+            with self.timer.stage(Stage.ENCODE):
+                lines.write(frame, rows)
+
+    def _show(
+        self, frame: Frame, instances: Instances, crops: list[tuple[Bools, int, int]]
+    ) -> None:
+        with self.timer.stage(Stage.DRAW):
+            colors = self._colors.assign(instances)
+            image = draw(frame.image, instances, crops, colors)
+        with self.timer.stage(Stage.ENCODE):
+            for sink in self._outputs.pictures:
+                sink.write(frame, image)
+            if self._outputs.window is not None:
+                self._outputs.window.write(frame, image)
+
+
 def process(
     source: Source,
     engine: Engine,
@@ -115,47 +165,29 @@ def process(
         SourceError: nothing can be decoded.
         SinkError: an output cannot be written.
     """
-    prepare = Preprocess(preprocess)
-    timer = StageTimer()
-    frames = iter(source)
+    work = _Segmentation(engine, preprocess, outputs, score)
     found = done = 0
     source_size = input_size = None
-    try:
-        with _stop_signals() as stop:
+    with _stop_signals() as stop:
+        try:
+            frames = iter(source)
             while not stop.signum and (max_frames is None or done < max_frames):
-                with timer.stage(Stage.DECODE):
+                with work.timer.stage(Stage.DECODE):
                     frame = next(frames, None)
                 if frame is None:
                     break
-                with timer.stage(Stage.PREPROCESS):
-                    tensor, placement = prepare(frame.image)
-                with timer.stage(Stage.ENGINE):
-                    size = np.asarray([placement.resized_size], dtype=np.float32)
-                    raw = engine.run(tensor[None], size)
-                with timer.stage(Stage.MASKS):
-                    names = engine.metadata.classes
-                    instances = Instances.from_detections(raw, 0, placement, names).above(score)
-                    crops = instances.crops()
-                    rows = instances.to_coco(crops) if outputs.lines is not None else []
-                if outputs.pictures or outputs.window is not None:
-                    with timer.stage(Stage.DRAW):
-                        image = draw(frame.image, instances, crops)
-                    with timer.stage(Stage.ENCODE):
-                        for sink in outputs.pictures:
-                            sink.write(frame, image)
-                        if outputs.window is not None:
-                            outputs.window.write(frame, image)
-                if outputs.lines is not None:
-                    with timer.stage(Stage.ENCODE):
-                        outputs.lines.write(frame, rows)
-                timer.end_frame()
+                instances, placement = work.find(frame)
+                work.write(frame, instances)
+                work.timer.end_frame()
                 done += 1
                 found += len(instances)
                 source_size, input_size = placement.source_size, placement.padded_size
                 outputs.on_frame(frame, instances)
                 if outputs.window is not None and outputs.window.closed:
                     break
-    finally:
-        source.close()
-        outputs.close()
-    return RunResult(timer.report(), found, source_size, input_size, stop.signum)
+        finally:
+            try:
+                source.close()
+            finally:
+                outputs.close()
+    return RunResult(work.timer.report(), found, source_size, input_size, stop.signum)
