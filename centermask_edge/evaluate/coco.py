@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,12 +54,12 @@ class Report:
         return rounded
 
 
-def _summary(truth: Any, results: list[dict[str, Any]], kind: str, images: list[int]) -> Precision:
+def _summary(truth: Any, results: list[dict[str, Any]], kind: str, ids: list[int]) -> Precision:
     module = require("faster_coco_eval", extra="train", why="evaluate")
     with contextlib.redirect_stdout(io.StringIO()):
         found = truth.loadRes(results)
         evaluator = module.COCOeval_faster(truth, found, kind)
-        evaluator.params.imgIds = images
+        evaluator.params.catIds = ids
         evaluator.run()
     stats = [round(100 * float(v), 4) if v >= 0 else -1.0 for v in evaluator.stats[:6]]
     return Precision(*stats)
@@ -91,23 +91,39 @@ def results_of(instances: Instances, image_id: int, ids: dict[int, int]) -> list
 
 
 def average_precision(
-    results: Sequence[dict[str, Any]], annotations: Path, images: list[int]
+    results: Sequence[dict[str, Any]], truth: dict[str, Any], ids: Iterable[int]
 ) -> tuple[Precision, Precision]:
-    """Box and mask AP of rows from ``results_of``."""
+    """Box and mask AP of rows from ``results_of``.
+
+    Args:
+        results: the rows.
+        truth: content of a COCO file.
+        ids: COCO categories that count; others are those the model does not know.
+    """
     module = require("faster_coco_eval", extra="train", why="evaluate")
-    nothing = Precision(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    if not results:
-        return nothing, nothing
+    # The protocol marks what is unmatched by id 0, and takes equal ids for one object.
+    numbered = [{**a, "id": i} for i, a in enumerate(truth["annotations"], start=1)]
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = module.COCO(str(annotations))
+        content = module.COCO({**truth, "annotations": numbered})
     box_rows = [{k: v for k, v in r.items() if k != "segmentation"} for r in results]
     mask_rows = [
         {**{k: v for k, v in r.items() if k != "bbox"}, "score": r["mask_score"]} for r in results
     ]
+    wanted = sorted(ids)
     return (
-        _summary(truth, box_rows, "bbox", images),
-        _summary(truth, mask_rows, "segm", images),
+        _summary(content, box_rows, "bbox", wanted),
+        _summary(content, mask_rows, "segm", wanted),
     )
+
+
+def _check_masks(path: Path, truth: dict[str, Any], ids: Container[int]) -> None:
+    objects = [a for a in truth["annotations"] if a["category_id"] in ids and not a.get("iscrowd")]
+    bare = sum(not a.get("segmentation") for a in objects)
+    if bare:
+        raise DatasetError(
+            f"{path} has no masks for {bare} of its {len(objects)} objects; "
+            "evaluation needs a polygon or RLE for each"
+        )
 
 
 def evaluate(
@@ -121,20 +137,20 @@ def evaluate(
     Args:
         segment: gives the instances of a picture, uint8 (H, W, 3) BGR.
         annotations: the COCO file; pictures are in ``images/`` beside it.
-        classes: names of the model's classes, matched with the file's categories.
+        classes: names of the model's classes, matched with the file's categories; categories
+            of no class do not count.
         progress: wraps the samples, to show how far it is.
 
     Raises:
-        DatasetError: unreadable annotations or pictures.
+        DatasetError: unreadable annotations or pictures, or objects without a mask.
     """
     samples = read_coco(annotations, classes)
-    if all(s.polygons is None for s in samples):
-        raise DatasetError(f"{annotations} has no masks; evaluation needs polygons or RLEs")
-    categories = json.loads(annotations.read_text())["categories"]
-    ids = {index: coco for coco, index in category_ids(categories, classes).items()}
+    truth = json.loads(annotations.read_text())
+    indices = category_ids(truth["categories"], classes)
+    _check_masks(annotations, truth, indices)
+    ids = {index: coco for coco, index in indices.items()}
     results: list[dict[str, Any]] = []
     for sample in progress(samples):
         results += results_of(segment(read_bgr(sample)), sample.image_id, ids)
-    images = [s.image_id for s in samples]
-    box, mask = average_precision(results, annotations, images)
+    box, mask = average_precision(results, truth, indices)
     return Report(len(samples), sum(len(s.boxes) for s in samples), box, mask)
