@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -86,7 +87,7 @@ def check_model_file(path: Path) -> None:
     Raises:
         ModelFileError: it is missing, a folder, unreadable, empty, or another kind of file.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise ModelFileError(
             f"model file not found: {path}; give --model the path of an exported .onnx file"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 import warnings
@@ -40,7 +41,7 @@ def read_picture(path: Path) -> npt.NDArray[np.uint8]:
     """
     pillow = require("PIL.Image", extra="cpu", why="read images")
     ops = require("PIL.ImageOps", extra="cpu", why="read images")
-    if not path.exists():
+    if not os.path.exists(path):
         raise SourceError(f"image not found: {path}; give the path of an existing file")
     try:
         if path.stat().st_size == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,6 @@ def predict(
     if not 0 <= score <= 1:
         raise ConfigError(f"score {score:g}: a score is between 0 and 1")
     # A file exported anew under the same name is another model.
-    changed = path.stat().st_mtime_ns if path.exists() else 0
+    changed = path.stat().st_mtime_ns if os.path.exists(path) else 0
     segment = _segmenter(path, changed, chosen, threads, score)
     return segment(np.ascontiguousarray(pixels)).above(score)

@@ -52,11 +52,11 @@ def check_writable(path: Path, source: Source) -> None:
     """
     if any(_same(path, read) for read in source.paths):
         raise SinkError(f"{path} is the source itself; give another name for the output")
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path's, it bears a name no file can have
         raise SinkError(f"{path} is a folder; give the name of a file in it")
     if not path.parent.is_dir():
         raise SinkError(f"no folder {path.parent}; make it first, or write elsewhere")
-    existed = path.exists()
+    existed = os.path.exists(path)
     try:
         with path.open("ab"):
             pass
@@ -309,7 +309,7 @@ def picture_sink(path: Path, source: Source) -> PictureSink:
     """
     suffix = path.suffix.lower()
     if source.kind is Kind.FOLDER:
-        if suffix in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES) or path.is_file():
+        if suffix in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES) or os.path.isfile(path):
             raise SinkError(f"--out {path}: for a folder of images, give a folder to write to")
         if any(path.resolve() == read.resolve().parent for read in source.paths):
             raise SinkError(f"--out {path} is the source itself; give another folder")

@@ -34,7 +34,8 @@ def open_source(text: str) -> Source:
             )
         return VideoSource(text, Kind.STREAM)
     path = Path(text)
-    if text and path.is_dir():
+    # By os.path, which takes a name no file can have for one of no file.
+    if text and os.path.isdir(path):
         return FolderSource(path)
     if not text or not os.path.exists(path):
         raise SourceError(
