@@ -41,7 +41,7 @@ def test_the_readme_has_its_sections(generate: ModuleType) -> None:
     assert [m[2] for m in generate.SECTION.finditer(text)] == ["picture", "ap", "stages"]
 
 
-@pytest.mark.parametrize("name", ["stages", "ap", "parity"])
+@pytest.mark.parametrize("name", ["stages", "ap"])
 def test_a_missing_result_is_said_to_be_missing(generate: ModuleType, name: str) -> None:
     page = f"a\n<!-- generated: {name} -->\nold 12.3\n<!-- end -->\nb\n"
     filled = generate.fill(page)
@@ -58,14 +58,6 @@ def test_precision_is_a_table_with_a_dash_where_no_object_is(
     filled = generate.average_precision()
     assert "| mask | 31.3 | 60.0 | 30.0 | - | 20.0 | 50.0 |" in filled
     assert filled.endswith("images 10, engine openvino.")
-
-
-def test_parity_shows_every_table(generate: ModuleType, tmp_path: Path) -> None:
-    part = {"title": "Engines", "columns": ["engine", "largest"], "rows": [["openvino", "1e-4"]]}
-    write(tmp_path, "parity", {"tables": [part, {**part, "title": "Official"}]})
-    filled = generate.parity()
-    assert "## Engines" in filled and "## Official" in filled
-    assert "| openvino | 1e-4 |" in filled
 
 
 def test_an_unknown_section_is_an_error(generate: ModuleType) -> None:
