@@ -12,6 +12,7 @@ import pytest
 
 from centermask_edge.errors import SinkError
 from centermask_edge.frame import Frame
+from centermask_edge.live.pictures import read_picture
 from centermask_edge.live.sinks import (
     ImageSink,
     JsonLines,
@@ -21,6 +22,7 @@ from centermask_edge.live.sinks import (
     picture_sink,
 )
 from centermask_edge.live.source import Kind
+from centermask_edge.live.video import VideoSource
 
 
 class Nowhere:
@@ -131,3 +133,58 @@ def test_an_opencv_without_windows_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(cv2, "getBuildInformation", lambda: "General\n  GUI:      NONE\n")
     with pytest.raises(SinkError, match="built without windows"):
         WindowSink()
+
+
+def test_times_count_from_the_first_frame_and_bear_a_clock_that_begins_anew(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "out.mp4", Fraction(10))
+    for index, pts_s in enumerate([5000.0, 5000.1, 5000.2, 0.0, 0.1]):
+        sink.write(frame(index, pts_s=pts_s), frame(index).image)
+    sink.close()
+    found = [t for t, _, _ in read(tmp_path / "out.mp4")]
+    assert found == pytest.approx([0, 0.1, 0.2, 0.3, 0.4], abs=0.01)
+
+
+def test_a_killed_process_leaves_a_playable_video(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "out.mp4", Fraction(10))
+    noise = np.random.default_rng(0)
+    for index in range(150):
+        image = noise.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        sink.write(frame(0, pts_s=index / 10), image)
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes((tmp_path / "out.mp4").read_bytes())
+    sink.close()
+    assert 40 <= sum(1 for _ in VideoSource(str(copy), Kind.VIDEO)) < 150
+    assert len(read(tmp_path / "out.mp4")) == 150
+
+
+def test_an_old_json_file_stays_until_the_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text("old\n")
+    JsonLines(path).close()
+    assert path.read_text() == "old\n"
+
+
+def test_a_link_to_the_source_is_the_source(tmp_path: Path) -> None:
+    source = tmp_path / "source.mp4"
+    source.write_text("precious")
+    (tmp_path / "hard.mp4").hardlink_to(source)
+    (tmp_path / "soft.mp4").symlink_to(source)
+    for name in ("hard.mp4", "soft.mp4"):
+        with pytest.raises(SinkError, match="is the source itself"):
+            picture_sink(tmp_path / name, Nowhere(Kind.VIDEO, source))  # type: ignore[arg-type]
+
+
+def test_a_name_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match="cannot write"):
+        check_writable(tmp_path / ("a" * 400), Nowhere(Kind.VIDEO))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp", ".TIFF"])
+def test_every_image_suffix_can_be_written(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    sink = picture_sink(path, Nowhere(Kind.IMAGE))  # type: ignore[arg-type]
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[..., 0] = 200  # blue
+    sink.write(frame(0), image)
+    back = read_picture(path)
+    assert back.shape == (8, 8, 3) and np.abs(back.astype(int) - image).max() < 12
