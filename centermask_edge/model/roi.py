@@ -16,6 +16,7 @@ from torch import Tensor
 
 MASK_LEVELS = 3  # P3, P4, P5
 _FIRST, _LAST = 3, 5
+_FARTHEST = 2.0**24  # cells; beyond, float32 positions are more than a cell apart
 
 
 def assign_levels(boxes: Tensor, image_areas: Tensor) -> Tensor:
@@ -30,19 +31,38 @@ def assign_levels(boxes: Tensor, image_areas: Tensor) -> Tensor:
     return level.clamp(_FIRST, _LAST).nan_to_num(_FIRST).long() - _FIRST
 
 
+def _near(start: Tensor, length: Tensor, total: Tensor, extent: int) -> tuple[Tensor, Tensor]:
+    """First sample and number of samples of every RoI that may lie on the level, int64 (R,).
+
+    A RoI far larger than the picture has millions of samples beyond it, all of them zero.
+    """
+    start, length = start.double(), length.double()
+    spacing = torch.where(total > 0, length / total.clamp(min=1), 1.0)
+    margin = 2 + 1e-6 * (start.abs() + length) / spacing  # what float32 positions may be off
+    first = ((-1.0 - start) / spacing - margin).floor().clamp(min=0)
+    last = ((extent - start) / spacing + margin).ceil().clamp(min=0)
+    first, last = torch.minimum(first, total).long(), torch.minimum(last, total).long()
+    return first, (last - first).clamp(min=0)
+
+
 def _axis_weights(start: Tensor, length: Tensor, extent: int, side: int) -> Tensor:
     """Weights (R, side, extent) that average one axis of every RoI into its bins.
 
     start, length: float (R,) in cells of the level. Samples beyond [-1, extent] count as zero,
     those between are clamped to the border (ONNX RoiAlign-16, half_pixel, sampling_ratio 0).
     """
-    per_bin = torch.ceil(length / side).clamp(min=0)
-    per_bin = torch.where(per_bin.isfinite(), per_bin, torch.zeros_like(per_bin)).long()
+    placeable = (start.abs() <= _FARTHEST) & (length <= _FARTHEST)  # neither infinite nor NaN
+    per_bin = torch.where(placeable, torch.ceil(length / side).clamp(min=0), 0.0).long()
+    origin, count = _near(
+        torch.where(placeable, start, 0.0),
+        torch.where(placeable, length, 0.0),
+        per_bin * side,
+        extent,
+    )
     rois = torch.arange(len(start), device=start.device)
-    count = per_bin * side
     roi = rois.repeat_interleave(count)
     first = torch.cumsum(count, 0) - count
-    sample = torch.arange(int(count.sum()), device=start.device) - first[roi]
+    sample = torch.arange(int(count.sum()), device=start.device) - (first - origin)[roi]
     in_bin = sample % per_bin[roi]
     bin_index = sample // per_bin[roi]
     bin_size = length / side
