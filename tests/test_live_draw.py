@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -71,3 +73,31 @@ def test_the_best_instance_is_drawn_last() -> None:
     edge = drawn[40, 90].astype(int)  # anti-aliased, so not exactly the colour
     distances = [np.abs(edge - np.array(color)).sum() for color in PALETTE]
     assert int(np.argmin(distances)) == 0
+
+
+@pytest.mark.parametrize(
+    ("box", "rows"),
+    [
+        ((60, 50, 100, 90), range(20, 50)),  # above
+        ((60, 2, 100, 80), range(80, 110)),  # below
+        ((60, 2, 100, 118), range(0, 40)),  # inside
+    ],
+)
+def test_the_label_stands_where_there_is_room(
+    box: tuple[float, float, float, float], rows: range
+) -> None:
+    image = np.full((HEIGHT, WIDTH, 3), 7, np.uint8)
+    found = instances(box)
+    empty = replace(found, masks=np.zeros_like(found.masks))
+    # Where the whole width of the box is covered, there is the label, not the outline.
+    full = (draw(image, empty)[:, 64:96] != 7).any(2).mean(1) > 0.9
+    covered = [r for r in np.flatnonzero(full).tolist() if abs(r - box[1]) > 2]
+    covered = [r for r in covered if abs(r - box[3]) > 2]
+    assert len(covered) >= 8 and set(covered) <= set(rows)
+
+
+def test_nothing_is_drawn_outside_the_box_by_a_thick_outline() -> None:
+    image = np.full((1440, 1440, 3), 7, np.uint8)
+    blend(image, (np.ones((40, 40), np.bool_), 100, 200), (0, 0, 255))
+    rows, columns = np.nonzero((image != 7).any(2))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (200, 239, 100, 139)

@@ -30,14 +30,13 @@ class Frames:
     name, kind, rate, total = "gray", Kind.VIDEO, Fraction(10), None
     paths: tuple[Path, ...] = ()
 
-    def __init__(self, count: int, error: Exception | None = None, shape: object = None) -> None:
+    def __init__(self, count: int, error: Exception | None = None) -> None:
         self.count, self.error, self.closed = count, error, 0
         self.warnings: list[str] = []
-        self.shape = (48, 64, 3)
 
     def __iter__(self) -> Iterator[Frame]:
         for index in range(self.count):
-            yield Frame(np.full(self.shape, 90, np.uint8), index / 10, 0.0, "gray", index)
+            yield Frame(np.full((48, 64, 3), 90, np.uint8), index / 10, 0.0, "gray", index)
         if self.error is not None:
             raise self.error
 

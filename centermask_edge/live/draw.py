@@ -72,8 +72,10 @@ def _label(
     pad = max(round(4 * _scale(image)), 2)
     tall, wide = height + base + 2 * pad, width + 2 * pad
     x = int(min(max(box[0], 0), max(image.shape[1] - wide, 0)))
-    above = int(box[1]) - tall
-    y = above if above >= 0 else int(min(max(box[1], 0), max(image.shape[0] - tall, 0)))
+    # Above the box, else below it, else inside: a label should hide no head.
+    above, below = int(box[1]) - tall, int(box[3])
+    rest = max(image.shape[0] - tall, 0)
+    y = above if above >= 0 else below if below <= rest else int(min(max(box[1], 0), rest))
     cv2.rectangle(image, (x, y), (x + wide - 1, y + tall - 1), color, -1)
     bright = 0.114 * color[0] + 0.587 * color[1] + 0.299 * color[2] > 140
     ink = (20, 20, 20) if bright else (255, 255, 255)
