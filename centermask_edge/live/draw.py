@@ -66,7 +66,7 @@ def _label(
     image: Image, text: str, box: npt.NDArray[np.float32], color: tuple[int, int, int]
 ) -> None:
     cv2: Any = require("cv2", extra="cpu", why="draw results")
-    scale = 0.5 * _scale(image) + 0.15
+    scale = 0.5 * _scale(image) + 0.2
     thickness = max(round(1.5 * _scale(image)), 1)
     (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
     pad = max(round(4 * _scale(image)), 2)
