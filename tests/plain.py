@@ -1,9 +1,12 @@
-"""Formulas in plain numpy that several tests hold the torch code against."""
+"""What several tests share: formulas in plain numpy, and networks with statistics worth a test."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from centermask_edge.model.layers import FrozenBatchNorm2d
 
 Doubles = NDArray[np.float64]
 
@@ -23,3 +26,13 @@ def giou_loss(a: Doubles, b: Doubles) -> float:
     outer = (min(ax[0], bx[0]), min(ax[1], bx[1]), max(ax[2], bx[2]), max(ax[3], bx[3]))
     union = area(ax) + area(bx) - area(inner)
     return 1 - ((area(inner) + 1) / (union + 1) - (area(outer) - union) / area(outer))
+
+
+def shake(module: torch.nn.Module) -> None:
+    """Random statistics in every frozen norm of a module."""
+    for norm in module.modules():
+        if isinstance(norm, FrozenBatchNorm2d):
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.normal_()
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.2, 2.0)
