@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from centermask_edge.config import Backbone, ModelConfig
@@ -52,7 +53,7 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         raise ModelFileError(f"cannot write the checkpoint {path}: {reason}") from None
 
 
@@ -60,7 +61,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
     """The tensors of a safetensors file, and our configuration in it as JSON if it carries one.
 
     Raises:
-        ModelFileError: missing or damaged file.
+        ModelFileError: missing, damaged or empty file.
     """
     safetensors = require("safetensors", extra="train", why="read checkpoints")
     _check_exists(path)
@@ -69,8 +70,10 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
             text = (file.metadata() or {}).get(_CONFIG_KEY)
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, safetensors.SafetensorError) as error:
-        first = str(error).splitlines()[0]
+        first = str(error).partition("\n")[0]
         raise ModelFileError(f"{path} is not a readable safetensors file: {first}") from None
+    if not state:
+        raise ModelFileError(f"{path} holds no tensors")
     return state, text
 
 
@@ -88,11 +91,12 @@ def load(path: Path) -> CenterMask:
         )
     try:
         config = ModelConfig.model_validate_json(text)
-    except ValueError as error:
-        first = str(error).splitlines()[0]
-        raise ModelFileError(f"{path} describes a model this version cannot build: {first}") from (
-            None
-        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "configuration"
+        raise ModelFileError(
+            f"{path} describes a model this version cannot build: {where}: {first['msg']}"
+        ) from None
     model = CenterMask(config)
     load_state(model, state, path)
     return model.eval()

@@ -89,8 +89,8 @@ def read_official(path: Path) -> tuple[dict[str, Tensor], list[str]]:
     foreign = [key for key in unknown if key not in PIXEL_STATISTICS]
     if not state:
         raise ModelFileError(
-            f"{path} has no tensor with an official name: found {foreign[0]} and "
-            f"{len(foreign) - 1} more, wanted names like backbone.fpn_lateral3.weight"
+            f"{path} has no tensor with an official name: found {unknown[0]} and "
+            f"{len(unknown) - 1} more, wanted names like backbone.fpn_lateral3.weight"
         )
     if foreign:
         raise ModelFileError(

@@ -29,16 +29,21 @@ def efficientnet_lite0_file() -> Path:
     return files[0]
 
 
-def _block(index: int) -> tuple[int, int]:
+def _block(index: int) -> str | None:
+    """Stage and block of the classifier's block number, or None where there are fewer blocks."""
     for stage, row in enumerate(EFFICIENTNET_LITE0.stages):
         if index < row.repeats:
-            return stage, index
+            return f"stages.{stage}.{index}"
         index -= row.repeats
-    raise KeyError(index)
+    return None
 
 
 def efficientnet_lite0_state(source: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The backbone's state dict from the classifier's; its head and counters are dropped."""
+    """The backbone's state dict from the classifier's; its head and counters are dropped.
+
+    A block or unit that Lite0 does not have (another EfficientNet's) keeps its name, to be
+    refused by it.
+    """
     units = {"_expand_conv": "expand.conv", "_bn0": "expand.norm"}
     units |= {"_depthwise_conv": "depthwise.conv", "_bn1": "depthwise.norm"}
     units |= {"_project_conv": "project.conv", "_bn2": "project.norm"}
@@ -48,8 +53,9 @@ def efficientnet_lite0_state(source: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if key.endswith("num_batches_tracked"):
             continue
         if m := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key):
-            stage, block = _block(int(m[1]))
-            state[f"stages.{stage}.{block}.{units[m[2]]}.{m[3]}"] = value
+            block, unit = _block(int(m[1])), units.get(m[2])
+            known = block is not None and unit is not None
+            state[f"{block}.{unit}.{m[3]}" if known else key] = value
         elif (m := re.fullmatch(r"(\w+)\.(\w+)", key)) and m[1] in stem:
             state[f"{stem[m[1]]}.{m[2]}"] = value
     return state
