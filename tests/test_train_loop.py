@@ -49,7 +49,7 @@ def config(data: tuple[Path, ...], output: Path, **values: object) -> TrainConfi
             "warmup_steps": 1,
             "short_sides": (64,),
             "long_side": 96,
-            "rois_per_image": 4,
+            "rois_per_image": 1,  # of two objects: a random one
             "masked_share": 0.5,
             "ema_decay": 0.9,
             "save_every": 2,
