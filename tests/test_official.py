@@ -111,3 +111,8 @@ def test_a_foreign_name_is_not_understood(key: str) -> None:
 def test_a_name_that_is_not_ours_has_no_official_one(key: str) -> None:
     with pytest.raises(KeyError):
         to_official_key(key, Backbone.V19)
+
+
+def test_a_backbone_that_was_never_official_has_no_official_names() -> None:
+    with pytest.raises(KeyError):
+        to_official_key("fpn.p6.weight", Backbone.EFFICIENTNET_LITE0)

@@ -154,6 +154,8 @@ def to_official_key(key: str, backbone: Backbone) -> str:
     >>> to_official_key("head.centerness.bias", Backbone.V19)
     'proposal_generator.fcos_head.ctrness.bias'
     """
+    if backbone is Backbone.EFFICIENTNET_LITE0:
+        raise KeyError(key)
     mobile = backbone is Backbone.MOBILENET_V2
     separable = backbone in (Backbone.V19_DW, Backbone.V19_SLIM_DW)
     if m := re.fullmatch(r"backbone\.stem\.(\d)\.(\w+)\.(\w+)", key):
