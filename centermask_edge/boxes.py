@@ -48,26 +48,38 @@ def clip(boxes: Floats, height: int, width: int) -> Floats:
 
 
 def nms(
-    boxes: Floats, scores: Floats, classes: npt.NDArray[np.int64], threshold: float
+    boxes: Floats,
+    scores: Floats,
+    classes: npt.NDArray[np.int64],
+    threshold: float,
+    limit: int | None = None,
 ) -> npt.NDArray[np.int64]:
-    """Class-aware non-maximum suppression: the slow, plain reference.
+    """Greedy class-aware non-maximum suppression, best score first.
 
     A box goes where a kept box of its class with a higher score overlaps it by *more* than
-    ``threshold``. Equal scores keep their order.
+    ``threshold``; plain areas. Equal scores keep their order.
 
     Args:
         boxes: float32 (K, 4) xyxy.
         scores: float32 (K,).
         classes: int64 (K,).
         threshold: IoU in 0..1.
+        limit: stop after so many kept, where given.
 
     Returns:
         int64 (M,) kept indices by descending score.
     """
     order = np.argsort(-scores, kind="stable")
+    boxes, classes = boxes[order], classes[order]
+    alive = np.ones(len(order), np.bool_)
     kept: list[int] = []
-    for index in order.tolist():
-        rivals = [k for k in kept if classes[k] == classes[index]]
-        if not rivals or iou(boxes[index : index + 1], boxes[rivals]).max() <= threshold:
-            kept.append(index)
-    return np.array(kept, np.int64)
+    for i in range(len(order)):
+        if not alive[i]:
+            continue
+        kept.append(i)
+        if len(kept) == limit:
+            break
+        rest = slice(i + 1, None)
+        overlap = iou(boxes[i : i + 1], boxes[rest])[0]
+        alive[rest] &= ~((overlap > threshold) & (classes[rest] == classes[i]))
+    return order[np.array(kept, np.int64)]

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from centermask_edge.boxes import nms
 from centermask_edge.config import PRESETS, DecodeConfig
 from centermask_edge.model.centermask import CenterMask
-from centermask_edge.model.decode import candidates, detect, nms_indices
+from centermask_edge.model.decode import candidates, detect
 from centermask_edge.model.fcos import STRIDES, DensePredictions, level_locations
 from centermask_edge.model.predict import run, segment
 
@@ -47,7 +48,7 @@ def plain_nms(
 def call(
     boxes: list[Box], scores: list[float], classes: list[int], threshold: float, limit: int = 100
 ) -> list[int]:
-    found = nms_indices(
+    found = nms(
         np.array(boxes, np.float32).reshape(-1, 4),
         np.array(scores, np.float32),
         np.array(classes, np.int64),

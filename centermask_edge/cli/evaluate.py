@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from centermask_edge.cli.report import write_json
 from centermask_edge.data.coco import Sample
 from centermask_edge.engines.base import EngineName
-from centermask_edge.errors import SinkError
 from centermask_edge.evaluate.coco import Report, Segment
 
 
@@ -88,8 +87,4 @@ def command(
             "annotations": "/".join(annotations.parts[-2:]),
             **report.to_json(),
         }
-        try:
-            json_path.parent.mkdir(parents=True, exist_ok=True)
-            json_path.write_text(json.dumps(content, indent=1) + "\n")
-        except OSError as error:
-            raise SinkError(f"cannot write {json_path}: {error.strerror}") from None
+        write_json(json_path, content)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,8 @@ import typer
 from numpy.typing import NDArray
 
 from centermask_edge import __version__
-from centermask_edge.errors import ModelFileError, SinkError, require
+from centermask_edge.cli.report import write_json, write_text
+from centermask_edge.errors import ModelFileError, require
 from centermask_edge.resources import CACHE_VARIABLE, shipped_model
 
 if TYPE_CHECKING:
@@ -126,14 +126,6 @@ def page(tables: Sequence[Table], command_line: str) -> str:
     return "\n".join([intro, *(table.to_markdown() for table in tables)])
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SinkError(f"cannot write {path}: {error.strerror}") from None
-
-
 def _show(console: Console, table: Table) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table as Drawn
@@ -202,10 +194,10 @@ def command(
     line = _command_line({**options, "out": out, "json": json_path}, frames)
     passed = all(table.passed for table in tables)
     if out is not None:
-        _write(out, page(tables, line))
+        write_text(out, page(tables, line))
     if json_path is not None:
         content = {"command": line, "versions": _versions(), "passed": passed}
         content |= {"tables": [table.to_json() for table in tables]}
-        _write(json_path, json.dumps(content, indent=1) + "\n")
+        write_json(json_path, content)
     if not passed:
         raise typer.Exit(FAILED)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from centermask_edge.cli.report import write_json
 from centermask_edge.config import PreprocessConfig
 from centermask_edge.engines.base import Engine, EngineName
 from centermask_edge.errors import ConfigError, SinkError, SourceError
@@ -114,13 +114,6 @@ def _complain(console: Console, warnings: list[str]) -> None:
         raise SourceError(f"{warnings[-1]}; the results hold everything else")
 
 
-def _write_json(path: Path, facts: dict[str, Any]) -> None:
-    try:
-        path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise SinkError(f"cannot write {path}: {error.strerror}") from None
-
-
 def command(
     source: Annotated[
         str,
@@ -182,7 +175,7 @@ def command(
         result = process(frames, runner, preprocess, outputs, score=score, max_frames=max_frames)
     facts = _facts(result, frames, runner, threads)
     if stages_json is not None:
-        _write_json(stages_json, facts)
+        write_json(stages_json, facts)
     _show(console, facts)
     if out is not None:
         console.print(f"wrote {out}", markup=False, highlight=False)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from centermask_edge.boxes import nms
 from centermask_edge.config import DecodeConfig
 from centermask_edge.model.fcos import STRIDES, DensePredictions, level_locations
 
@@ -55,46 +54,13 @@ def candidates(dense: DensePredictions, image: int, config: DecodeConfig) -> Box
     return Boxes(torch.cat(boxes), torch.cat(scores), torch.cat(classes))
 
 
-def nms_indices(
-    boxes: NDArray[np.float32],
-    scores: NDArray[np.float32],
-    classes: NDArray[np.int64],
-    threshold: float,
-    limit: int,
-) -> NDArray[np.int64]:
-    """Indices kept by greedy NMS within each class, best score first, at most ``limit``.
-
-    A box goes if its IoU with a better one of its class is greater than ``threshold``; plain
-    areas; equal scores keep their input order.
-    """
-    order = np.argsort(-scores, kind="stable")
-    boxes, classes = boxes[order], classes[order]
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    alive = np.ones(len(order), dtype=bool)
-    kept: list[int] = []
-    for i in range(len(order)):
-        if not alive[i]:
-            continue
-        kept.append(i)
-        if len(kept) == limit:
-            break
-        rest = slice(i + 1, None)
-        wh = np.minimum(boxes[i, 2:], boxes[rest, 2:]) - np.maximum(boxes[i, :2], boxes[rest, :2])
-        wh = np.maximum(wh, 0)
-        inter = wh[:, 0] * wh[:, 1]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            iou = inter / (area[i] + area[rest] - inter)
-        alive[rest] &= ~((iou > threshold) & (classes[rest] == classes[i]))
-    return order[np.asarray(kept, dtype=np.int64)]
-
-
 def detect(dense: DensePredictions, config: DecodeConfig) -> list[Boxes]:
     """Final boxes of every picture of the batch, at most ``config.max_detections`` each."""
     results = []
     for image in range(dense.logits[0].shape[0]):
         found = candidates(dense, image, config)
         keep = torch.from_numpy(
-            nms_indices(
+            nms(
                 found.boxes.detach().cpu().numpy(),
                 found.scores.detach().cpu().numpy(),
                 found.classes.cpu().numpy(),
