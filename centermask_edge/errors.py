@@ -33,6 +33,10 @@ class DatasetError(CenterMaskError):
     """An annotation file or image folder that does not hold what training needs."""
 
 
+class KernelError(CenterMaskError):
+    """A CUDA kernel that cannot be built, loaded or run with the arguments given."""
+
+
 class MissingPackageError(CenterMaskError):
     """An optional package that this command needs is not installed."""
 

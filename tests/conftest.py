@@ -7,6 +7,8 @@ import pytest
 import tiny_model
 from hypothesis import settings
 
+from centermask_edge.kernels.library import Library, load_host
+from centermask_edge.kernels.toolchain import find_host_compiler
 from centermask_edge.resources import CACHE_VARIABLE
 
 # A busy core is no bug: how long an example takes decides nothing.
@@ -21,6 +23,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session")
+def host(cache: Path) -> Library:
+    """The CUDA kernels, compiled for this CPU."""
+    if find_host_compiler() is None:
+        pytest.skip("no C++ compiler")
+    return load_host()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,175 @@
+"""Compile the kernels into one shared library, once for each content.
+
+A library's file name is the hash of everything it is made from: the sources, the flags and the
+compiler's version. So a stale one is never loaded, two versions live side by side, and a build
+that is interrupted leaves nothing that could be mistaken for a whole one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from centermask_edge.errors import KernelError
+from centermask_edge.kernels.toolchain import Compiler, require_host_compiler, require_nvcc
+from centermask_edge.resources import cache_dir, project_file
+
+# Turing, the two Amperes, Ada, Hopper, Thor and Blackwell; the last also as PTX for what follows.
+ARCHITECTURES = (75, 86, 87, 89, 90, 110, 120)
+
+_SUFFIXES = {".h", ".cu"}
+_COMMON = ("-std=c++17", "-shared")
+_WARNINGS = ("-Wall", "-Wextra")
+HOST_FLAGS = (
+    *_COMMON,
+    *_WARNINGS,
+    "-Werror",
+    "-Wno-unknown-pragmas",
+    "-O2",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-ffp-contract=off",
+    "-U_FORTIFY_SOURCE",  # its checked longjmp takes a fibre's stack for a broken one
+    "-DCM_HOST",
+    "-x",
+    "c++",
+)
+CUDA_FLAGS = (
+    *_COMMON,
+    "-O3",
+    "-lineinfo",
+    "--cudart=static",
+    "--threads=0",
+    "-Werror",
+    "all-warnings",
+    "-Xcompiler",
+    ",".join((*_WARNINGS, "-fPIC", "-fvisibility=hidden")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything a library is made from.
+
+    Attributes:
+        kind: ``host`` or ``cuda``; the start of the file's name.
+        compiler: that builds it.
+        flags: in order, without files.
+        sources: the folder with ``include`` and ``src``.
+        main: the one file to compile, below ``sources``.
+    """
+
+    kind: str
+    compiler: Compiler
+    flags: tuple[str, ...]
+    sources: Path
+    main: str = "src/all.cu"
+
+    @property
+    def key(self) -> str:
+        """Hash of compiler, flags and every source, 16 hexadecimal digits."""
+        digest = hashlib.sha256()
+        digest.update(repr((self.compiler.signature, self.flags, self.main)).encode())
+        for path in source_files(self.sources):
+            digest.update(path.relative_to(self.sources).as_posix().encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()[:16]
+
+    @property
+    def path(self) -> Path:
+        """Where the library is, once built."""
+        return cache_dir() / "kernels" / f"{self.kind}-{self.key}.so"
+
+    def command(self, output: Path) -> list[str]:
+        """The compiler's command line."""
+        folders = (f"-I{self.sources / 'include'}", f"-I{self.sources / 'src'}")
+        main = str(self.sources / self.main)
+        return [str(self.compiler.path), *self.flags, *folders, "-o", str(output), main]
+
+
+def source_files(folder: Path) -> list[Path]:
+    """The kernels' headers and sources, sorted."""
+    return sorted(p for p in folder.rglob("*") if p.suffix in _SUFFIXES)
+
+
+def host_recipe(sources: Path | None = None) -> Recipe:
+    """How the library that runs on the CPU is built.
+
+    Raises:
+        KernelError: there is no C++ compiler.
+    """
+    folder = project_file("kernels") if sources is None else sources
+    return Recipe("host", require_host_compiler(), HOST_FLAGS, folder)
+
+
+def gencode(architectures: Sequence[int]) -> tuple[str, ...]:
+    """nvcc's options: machine code for each architecture, and PTX for the newest."""
+    newest = max(architectures)
+    flags = []
+    for arch in sorted(set(architectures)):
+        code = f"[sm_{arch},compute_{arch}]" if arch == newest else f"sm_{arch}"
+        flags += ["-gencode", f"arch=compute_{arch},code={code}"]
+    return tuple(flags)
+
+
+def cuda_recipe(
+    architectures: Sequence[int] = ARCHITECTURES, sources: Path | None = None
+) -> Recipe:
+    """How the library for GPUs is built.
+
+    Raises:
+        KernelError: there is no nvcc.
+    """
+    folder = project_file("kernels") if sources is None else sources
+    return Recipe("cuda", require_nvcc(), (*CUDA_FLAGS, *gencode(architectures)), folder)
+
+
+def build(recipe: Recipe) -> Path:
+    """The library's file, compiled unless it is in the cache; whole or not at all.
+
+    Raises:
+        KernelError: the compiler refuses, or the cache cannot be written.
+    """
+    path = recipe.path
+    if path.is_file():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(suffix=".so.partial", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise KernelError(
+            f"cannot write the kernels' cache {path.parent}: {error.strerror}; "
+            "name another folder with CENTERMASK_EDGE_CACHE"
+        ) from None
+    partial = Path(name)
+    try:
+        _compile(recipe, partial)
+        with partial.open("rb") as built:
+            os.fsync(built.fileno())
+        partial.chmod(0o755)
+        partial.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+    return path
+
+
+def _compile(recipe: Recipe, output: Path) -> None:
+    done = subprocess.run(recipe.command(output), capture_output=True, text=True)
+    if done.returncode == 0:
+        return
+    log = output.parent / f"{recipe.kind}-{recipe.key}.log"
+    log.write_text(" ".join(recipe.command(output)) + "\n" + done.stdout + done.stderr)
+    lines = (done.stdout + done.stderr).splitlines()
+    errors = [line.strip() for line in lines if "error" in line.lower()]
+    first = (errors or lines or ["it said nothing"])[0]
+    raise KernelError(
+        f"{recipe.compiler.path} cannot build the kernels: {first}; the whole log is in {log}"
+    )

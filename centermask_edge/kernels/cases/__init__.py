@@ -1,0 +1,1 @@
+"""Inputs on which kernels and references are compared, the same on every backend."""

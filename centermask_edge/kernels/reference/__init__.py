@@ -1,0 +1,1 @@
+"""What each kernel must compute, in plain numpy, written for reading and not for speed."""

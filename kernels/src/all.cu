@@ -1,0 +1,4 @@
+// Every kernel in one translation unit: one compiler call builds the library.
+#include "runtime.cu"
+#include "roi_align.cu"
+#include "spatial_attention.cu"
