@@ -109,7 +109,7 @@ def host_recipe(sources: Path | None = None) -> Recipe:
 
 
 def gencode(architectures: Sequence[int]) -> tuple[str, ...]:
-    """nvcc's options: machine code for each architecture, and PTX for the newest."""
+    """Options for nvcc: machine code for each architecture, and PTX for the newest."""
     newest = max(architectures)
     flags = []
     for arch in sorted(set(architectures)):

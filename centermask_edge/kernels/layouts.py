@@ -43,4 +43,5 @@ def unpack(array: Array) -> Array:
 def quantize(values: Floats, scale: float) -> NDArray[np.int8]:
     """Symmetric int8 codes, rounded to nearest even (TensorRT's quantisation)."""
     codes = np.rint(values / np.float32(scale))
-    return np.clip(codes, -128, 127).astype(np.int8)
+    found: NDArray[np.int8] = np.clip(codes, -128, 127).astype(np.int8)
+    return found

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from centermask_edge.kernels.arrays import Arena
-from centermask_edge.kernels.layouts import type_of
 from centermask_edge.kernels.layouts import pack as packed
+from centermask_edge.kernels.layouts import type_of
 from centermask_edge.kernels.layouts import unpack as unpacked
 from centermask_edge.kernels.library import Library
 

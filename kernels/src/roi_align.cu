@@ -153,7 +153,8 @@ __device__ __forceinline__ Roi make_roi(const Params& p, int r) {
 __device__ __forceinline__ void fill_tables(const Roi& roi, const Tables& t, int side) {
   for (unsigned i = threadIdx.x; i < 2u * unsigned(side); i += blockDim.x) {
     const bool down = i >= unsigned(side);
-    const Axis& axis = down ? roi.y : roi.x;
+    Axis axis = roi.x;
+    if (down) axis = roi.y;
     fill_bin(axis, down ? int(i) - side : int(i), t.weight + i * kSpan, t.first + i, t.count + i);
   }
 }

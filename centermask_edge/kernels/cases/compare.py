@@ -17,7 +17,7 @@ TOLERANCE = {FLOAT32: 1e-5, FLOAT16: 2e-3}
 _NEAR_HALF = 1e-3  # of a code: so near to a rounding boundary, either neighbour is right
 
 
-class Mismatch(Exception):  # noqa: N818 - reads as what it is
+class Mismatch(Exception):
     """A kernel's output differs from the reference; the text says where and by how much."""
 
 
