@@ -25,6 +25,7 @@ namespace roi {
 using Params = cm_roi_align_params;
 
 constexpr int kSpan = 16;            // cells a bin may cover on one axis in the weight table
+constexpr int kTooWide = kSpan + 1;
 constexpr int kChannels = 8;         // channels a thread sums in NCHW
 constexpr float kFarthest = 0x1p24f;  // cells; beyond, positions are more than a cell apart
 
@@ -90,7 +91,7 @@ __device__ __forceinline__ Tap make_tap(const Axis& axis, float where) {
 struct Tables {
   float* weight;  // [2, side, kSpan]
   int* first;     // [2, side] first cell of the bin
-  int* count;     // [2, side] cells of the bin; -1: more than kSpan
+  int* count;     // [2, side] cells of the bin; kTooWide: more than kSpan
 };
 
 __device__ __forceinline__ Tables tables(unsigned char* shared, int side) {
@@ -115,7 +116,7 @@ __device__ __forceinline__ void fill_bin(const Axis& axis, int bin, float* weigh
     if (*count == 0) *first = tap.low;
     const int low = tap.low - *first, high = tap.high - *first;
     if (high >= kSpan) {
-      *count = -1;
+      *count = kTooWide;
       return;
     }
     weight[low] += (1.0f - tap.fraction) * share;
@@ -165,7 +166,7 @@ __device__ __forceinline__ void visit_bin(const Roi& roi, const Tables& t, int r
                                           const Visit& visit) {
   const int side = roi.x.side, width = roi.x.extent;
   const int rows = t.count[side + row], columns = t.count[column];
-  if (rows >= 0 && columns >= 0) {
+  if (rows != kTooWide && columns != kTooWide) {
     const float* wy = t.weight + (side + row) * kSpan;
     const float* wx = t.weight + column * kSpan;
     for (int y = 0; y < rows; ++y) {

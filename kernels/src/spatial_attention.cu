@@ -53,9 +53,6 @@ __device__ __forceinline__ Maps maps(unsigned char* shared, int cells) {
   return m;
 }
 
-// A maximum that keeps NaN, as torch's does.
-__device__ __forceinline__ float larger(float a, float b) { return b > a || b != b ? b : a; }
-
 template <class T>
 __device__ __forceinline__ void pool_by_cell(const Params& p, const T* x, const Maps& m,
                                              int cells) {
@@ -63,11 +60,12 @@ __device__ __forceinline__ void pool_by_cell(const Params& p, const T* x, const 
   for (int item = int(threadIdx.x); item < parts * cells; item += int(blockDim.x)) {
     const int cell = item % cells, from = item / cells * each;
     const int to = from + each < p.channels ? from + each : p.channels;
+    // fmaxf loses NaN, but the mean beside it does not: the gate is NaN all the same.
     float sum = 0.0f, high = -INFINITY;
     for (int c = from; c < to; ++c) {
       const float v = load(x + packed_offset(0, c, cell, p.channels, cells, p.pack), p.x_scale);
       sum += v;
-      high = larger(high, v);
+      high = fmaxf(high, v);
     }
     m.sum[item] = sum;
     m.high[item] = high;
@@ -77,7 +75,7 @@ __device__ __forceinline__ void pool_by_cell(const Params& p, const T* x, const 
     float sum = m.sum[cell], high = m.high[cell];
     for (int s = 1; s < parts; ++s) {
       sum += m.sum[s * cells + cell];
-      high = larger(high, m.high[s * cells + cell]);
+      high = fmaxf(high, m.high[s * cells + cell]);
     }
     m.sum[cell] = sum / float(p.channels);
     m.high[cell] = high;
@@ -93,11 +91,11 @@ __device__ __forceinline__ void pool_by_warp(const Params& p, const T* x, const 
     for (int c = lane; c < p.channels; c += kWarpSize) {
       const float v = load(x + packed_offset(0, c, cell, p.channels, cells, p.pack), p.x_scale);
       sum += v;
-      high = larger(high, v);
+      high = fmaxf(high, v);
     }
     for (int step = kWarpSize / 2; step > 0; step /= 2) {
       sum += __shfl_xor_sync(full_warp(), sum, step);
-      high = larger(high, __shfl_xor_sync(full_warp(), high, step));
+      high = fmaxf(high, __shfl_xor_sync(full_warp(), high, step));
     }
     if (lane == 0) {
       m.sum[cell] = sum / float(p.channels);

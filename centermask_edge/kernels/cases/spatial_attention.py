@@ -26,11 +26,13 @@ class Case:
     pack: int = 1
     weight_kind: int = FLOAT32
     bad: bool = False
+    mean: float = 0.3
 
     def __str__(self) -> str:
         shape = "x".join(map(str, (self.rois, self.channels, self.height, self.width)))
         name = f"{shape}-{np.dtype(DTYPES[self.kind])}-pack{self.pack}"
         name += "-half_weight" if self.weight_kind == FLOAT16 else ""
+        name += "-negative" if self.mean < 0 else ""
         return name + ("-bad" if self.bad else "")
 
 
@@ -52,6 +54,8 @@ def _cases() -> Iterator[Case]:
         yield Case(0, 128, 14, 14, kind)
     yield Case(2, 128, 14, 14, FLOAT32, weight_kind=FLOAT16)
     yield Case(2, 128, 14, 14, FLOAT16, 128, weight_kind=FLOAT16)
+    for pack in (1, 64):
+        yield Case(2, 64, 5, 6, pack=pack, mean=-6.0)  # every maximum below zero
     for kind in (FLOAT32, FLOAT16):
         yield Case(3, 8, 6, 6, kind, bad=True)
         yield Case(3, 64, 6, 6, kind, 64, bad=True)
@@ -64,7 +68,7 @@ def check(library: Library, case: Case) -> None:
         Mismatch: they differ.
     """
     random = np.random.default_rng((case.channels, case.height, case.kind, case.pack))
-    real = random.normal(0.3, 1.0, (case.rois, case.channels, case.height, case.width))
+    real = random.normal(case.mean, 1.0, (case.rois, case.channels, case.height, case.width))
     values = real.astype(np.float32)
     if case.bad:
         values[0, 3, 2, 2], values[1, 0, 0, 0], values[1, 5, 5, 5] = np.nan, np.inf, -np.inf
