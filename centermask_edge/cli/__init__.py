@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 import centermask_edge
-from centermask_edge.cli import convert, evaluate, export, parity, run, train
+from centermask_edge.cli import convert, evaluate, export, kernels, parity, run, train
 from centermask_edge.errors import CenterMaskError
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -53,6 +53,7 @@ def application() -> typer.Typer:
 
     for name, command in COMMANDS.items():
         app.command(name)(command)
+    app.add_typer(kernels.application(), name="kernels")
     return app
 
 

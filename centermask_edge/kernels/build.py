@@ -12,12 +12,17 @@ import hashlib
 import os
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from centermask_edge.errors import KernelError
-from centermask_edge.kernels.toolchain import Compiler, require_host_compiler, require_nvcc
+from centermask_edge.kernels.toolchain import (
+    Compiler,
+    require_host_compiler,
+    require_nvcc,
+    supported_architectures,
+)
 from centermask_edge.resources import cache_dir, project_file
 
 # Turing, the two Amperes, Ada, Hopper, Thor and Blackwell; the last also as PTX for what follows.
@@ -40,6 +45,17 @@ HOST_FLAGS = (
     "-x",
     "c++",
 )
+DRIVER_FLAGS = (
+    *_COMMON,
+    *_WARNINGS,
+    "-Werror",
+    "-O2",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-DCM_DRIVER",
+    "-x",
+    "c++",
+)
 CUDA_FLAGS = (
     *_COMMON,
     "-O3",
@@ -58,7 +74,7 @@ class Recipe:
     """Everything a library is made from.
 
     Attributes:
-        kind: ``host`` or ``cuda``; the start of the file's name.
+        kind: ``host``, ``cuda`` or ``driver``; the start of the file's name.
         compiler: that builds it.
         flags: in order, without files.
         sources: the folder with ``include`` and ``src``.
@@ -74,12 +90,7 @@ class Recipe:
     @property
     def key(self) -> str:
         """Hash of compiler, flags and every source, 16 hexadecimal digits."""
-        digest = hashlib.sha256()
-        digest.update(repr((self.compiler.signature, self.flags, self.main)).encode())
-        for path in source_files(self.sources):
-            digest.update(path.relative_to(self.sources).as_posix().encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-        return digest.hexdigest()[:16]
+        return content_key(self.sources, self.compiler.signature, *self.flags, self.main)
 
     @property
     def path(self) -> Path:
@@ -90,7 +101,17 @@ class Recipe:
         """The compiler's command line."""
         folders = (f"-I{self.sources / 'include'}", f"-I{self.sources / 'src'}")
         main = str(self.sources / self.main)
-        return [str(self.compiler.path), *self.flags, *folders, "-o", str(output), main]
+        command = [str(self.compiler.path), *self.flags, *folders, "-o", str(output), main]
+        return [*command, "-ldl"] if self.kind == "driver" else command
+
+
+def content_key(sources: Path, *made_with: str) -> str:
+    """Hash of every source and of what else decides the result, 16 hexadecimal digits."""
+    digest = hashlib.sha256(repr(made_with).encode())
+    for path in source_files(sources):
+        digest.update(path.relative_to(sources).as_posix().encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
 
 def source_files(folder: Path) -> list[Path]:
@@ -108,6 +129,16 @@ def host_recipe(sources: Path | None = None) -> Recipe:
     return Recipe("host", require_host_compiler(), HOST_FLAGS, folder)
 
 
+def driver_recipe(sources: Path | None = None) -> Recipe:
+    """How the launchers are built for device code that NVRTC compiles.
+
+    Raises:
+        KernelError: there is no C++ compiler.
+    """
+    folder = project_file("kernels") if sources is None else sources
+    return Recipe("driver", require_host_compiler(), DRIVER_FLAGS, folder)
+
+
 def gencode(architectures: Sequence[int]) -> tuple[str, ...]:
     """Options for nvcc: machine code for each architecture, and PTX for the newest."""
     newest = max(architectures)
@@ -118,16 +149,28 @@ def gencode(architectures: Sequence[int]) -> tuple[str, ...]:
     return tuple(flags)
 
 
-def cuda_recipe(
-    architectures: Sequence[int] = ARCHITECTURES, sources: Path | None = None
-) -> Recipe:
+def cuda_recipe(architectures: Sequence[int] | None = None, sources: Path | None = None) -> Recipe:
     """How the library for GPUs is built.
 
+    Args:
+        architectures: compute capabilities as 10 * major + minor; where None, those of
+            ``ARCHITECTURES`` that this nvcc knows (older ones lack the newest).
+        sources: the folder with ``include`` and ``src``; the project's own where None.
+
     Raises:
-        KernelError: there is no nvcc.
+        KernelError: there is no nvcc, or it does not know an architecture that was asked for.
     """
     folder = project_file("kernels") if sources is None else sources
-    return Recipe("cuda", require_nvcc(), (*CUDA_FLAGS, *gencode(architectures)), folder)
+    nvcc = require_nvcc()
+    known = supported_architectures(nvcc)
+    wanted = [a for a in ARCHITECTURES if a in known] if architectures is None else architectures
+    unknown = sorted(set(wanted) - known)
+    if unknown or not wanted:
+        raise KernelError(
+            f"{nvcc.path} has no architecture {unknown or ARCHITECTURES}; it knows "
+            f"{sorted(known)}: choose of these, or install a CUDA toolkit that has it"
+        )
+    return Recipe("cuda", nvcc, (*CUDA_FLAGS, *gencode(wanted)), folder)
 
 
 def build(recipe: Recipe) -> Path:
@@ -136,12 +179,20 @@ def build(recipe: Recipe) -> Path:
     Raises:
         KernelError: the compiler refuses, or the cache cannot be written.
     """
-    path = recipe.path
+    return publish(recipe.path, lambda partial: _compile(recipe, partial))
+
+
+def publish(path: Path, make: Callable[[Path], None]) -> Path:
+    """The file at ``path``, made by ``make`` under another name unless it exists.
+
+    Raises:
+        KernelError: the folder cannot be written.
+    """
     if path.is_file():
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(suffix=".so.partial", dir=path.parent)
+        handle, name = tempfile.mkstemp(suffix=f"{path.suffix}.partial", dir=path.parent)
         os.close(handle)
     except OSError as error:
         raise KernelError(
@@ -150,7 +201,7 @@ def build(recipe: Recipe) -> Path:
         ) from None
     partial = Path(name)
     try:
-        _compile(recipe, partial)
+        make(partial)
         with partial.open("rb") as built:
             os.fsync(built.fileno())
         partial.chmod(0o755)
@@ -162,11 +213,12 @@ def build(recipe: Recipe) -> Path:
 
 
 def _compile(recipe: Recipe, output: Path) -> None:
-    done = subprocess.run(recipe.command(output), capture_output=True, text=True)
+    command = recipe.command(output)
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 0:
         return
     log = output.parent / f"{recipe.kind}-{recipe.key}.log"
-    log.write_text(" ".join(recipe.command(output)) + "\n" + done.stdout + done.stderr)
+    log.write_text(" ".join(command) + "\n" + done.stdout + done.stderr)
     lines = (done.stdout + done.stderr).splitlines()
     errors = [line.strip() for line in lines if "error" in line.lower()]
     first = (errors or lines or ["it said nothing"])[0]

@@ -6,12 +6,17 @@ One object for both builds: what runs on the host build in a test runs on a GPU 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from centermask_edge.errors import KernelError
-from centermask_edge.kernels.build import ARCHITECTURES, build, cuda_recipe, host_recipe
+from centermask_edge.kernels.build import (
+    build,
+    cuda_recipe,
+    driver_recipe,
+    host_recipe,
+)
+from centermask_edge.kernels.nvrtc import cubin, find_nvrtc, prefers_nvrtc
 
 ABI = 1  # CM_ABI of kernels/include/centermask/types.h
 FLOAT32, FLOAT16, INT8 = 0, 1, 2
@@ -118,6 +123,17 @@ class Library:
         self.check(code, "asking for the device")
         return number.value
 
+    def load_cubin(self, code: bytes | None) -> None:
+        """Driver build only: the machine code whose kernels are launched from now on.
+
+        Args:
+            code: of a cubin; None finds out about the driver and the device only.
+
+        Raises:
+            KernelError: there is no driver or GPU, or the code is not for it.
+        """
+        self.check(self._handle.cm_driver_load(code), "loading the kernels through libcuda.so.1")
+
     def configure_host(self, order: int = 0, shared_bytes: int = 227 * 1024) -> None:
         """Host build only: the order in which threads run, and the shared memory of a block.
 
@@ -125,9 +141,7 @@ class Library:
             order: 0 for the threads' own order, 1 for the reverse, others seed random ones.
             shared_bytes: at most 228 KiB.
         """
-        code = self._handle.cm_host_configure(
-            ctypes.c_uint32(order), ctypes.c_size_t(shared_bytes)
-        )
+        code = self._handle.cm_host_configure(ctypes.c_uint32(order), ctypes.c_size_t(shared_bytes))
         self.check(code, "configuring the host build")
 
 
@@ -142,10 +156,20 @@ def load_host() -> Library:
 
 
 @cache
-def load_cuda(architectures: Sequence[int] = ARCHITECTURES) -> Library:
-    """The kernels on the GPU, built if needed.
+def load_cuda(architectures: tuple[int, ...] | None = None) -> Library:
+    """The kernels on the GPU, built if needed: by nvcc, or by NVRTC and a C++ compiler.
+
+    Args:
+        architectures: what nvcc builds for, all it knows where None. NVRTC builds for the GPU
+            that is present.
 
     Raises:
-        KernelError: there is no nvcc, or it refuses.
+        KernelError: there is no compiler, it refuses, or (NVRTC) there is no GPU.
     """
-    return Library(build(cuda_recipe(architectures)))
+    nvrtc = find_nvrtc() if prefers_nvrtc() else None
+    if nvrtc is None:
+        return Library(build(cuda_recipe(architectures)))
+    library = Library(build(driver_recipe()))
+    library.load_cubin(None)
+    library.load_cubin(cubin(nvrtc, library.capability()).read_bytes())
+    return library

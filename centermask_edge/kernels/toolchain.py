@@ -58,6 +58,16 @@ def find_nvcc() -> Compiler | None:
     return _first_working([*places[: len(homes)], "nvcc", *places[len(homes) :]])
 
 
+@cache
+def supported_architectures(nvcc: Compiler) -> frozenset[int]:
+    """Compute capabilities, as 10 * major + minor, for which this nvcc makes machine code."""
+    done = subprocess.run(
+        [nvcc.path, "--list-gpu-code"], capture_output=True, text=True, timeout=60, check=False
+    )
+    names = (line.strip().removeprefix("sm_") for line in done.stdout.split())
+    return frozenset(int(name) for name in names if name.isdigit())
+
+
 def find_host_compiler() -> Compiler | None:
     """A C++17 compiler: ``CXX``, then c++, g++ and clang++."""
     chosen = os.environ.get("CXX")
@@ -77,8 +87,9 @@ def require_nvcc() -> Compiler:
         named = os.environ.get(NVCC_VARIABLE)
         found = f"{NVCC_VARIABLE}={named} does not run" if named else "no nvcc was found"
         raise KernelError(
-            f"{found}, and the CUDA kernels need one: install the CUDA toolkit 12.4 or newer "
-            f"(JetPack has it in /usr/local/cuda/bin) or name it with {NVCC_VARIABLE}=/path/to/nvcc"
+            f"{found}, and the CUDA kernels need one: install the CUDA toolkit 12 or newer "
+            f"(JetPack has it in /usr/local/cuda), name it with {NVCC_VARIABLE}=/path/to/nvcc, or "
+            "do without it: pip install 'centermask-edge[nvrtc]'"
         )
     return compiler
 

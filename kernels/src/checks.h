@@ -1,9 +1,11 @@
 // Checks of the arguments that every launcher makes before it queues anything.
 #pragma once
 
-#include <cmath>
+#include "shim.h"
 
-#include "centermask/types.h"
+#if CM_LAUNCH_CODE
+
+#include <cmath>
 
 namespace cm {
 
@@ -15,3 +17,5 @@ inline bool usable_scale(float scale) { return std::isfinite(scale) && scale > 0
 inline bool usable_index(int bytes) { return bytes == 4 || bytes == 8; }
 
 }  // namespace cm
+
+#endif  // CM_LAUNCH_CODE

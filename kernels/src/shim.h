@@ -74,7 +74,11 @@ inline const char* runtime_error_text(int) { return "unknown error"; }
 #else
 
 #include <cuda_fp16.h>
-#if !defined(__CUDACC_RTC__)
+#if defined(__CUDACC_RTC__)
+#define INFINITY __int_as_float(0x7f800000)
+#define NAN __int_as_float(0x7fffffff)
+#define INT32_MAX 2147483647
+#else
 #include <cuda_runtime.h>
 
 #include <cstdio>

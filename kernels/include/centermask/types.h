@@ -2,8 +2,18 @@
 #ifndef CENTERMASK_TYPES_H
 #define CENTERMASK_TYPES_H
 
+#if defined(__CUDACC_RTC__) /* NVRTC has no system headers; it knows size_t */
+typedef signed char int8_t;
+typedef unsigned char uint8_t;
+typedef unsigned short uint16_t;
+typedef int int32_t;
+typedef unsigned int uint32_t;
+typedef long long int64_t;
+typedef unsigned long long uint64_t;
+#else
 #include <stddef.h>
 #include <stdint.h>
+#endif
 
 #if defined(__cplusplus)
 #define CM_API extern "C" __attribute__((visibility("default")))
