@@ -90,7 +90,8 @@ class Recipe:
     @property
     def key(self) -> str:
         """Hash of compiler, flags and every source, 16 hexadecimal digits."""
-        return content_key(self.sources, self.compiler.signature, *self.flags, self.main)
+        main = (self.sources / self.main).read_text(encoding="utf-8")
+        return content_key(self.sources, self.compiler.signature, *self.flags, main)
 
     @property
     def path(self) -> Path:
@@ -116,7 +117,8 @@ def content_key(sources: Path, *made_with: str) -> str:
 
 def source_files(folder: Path) -> list[Path]:
     """The kernels' headers and sources, sorted."""
-    return sorted(p for p in folder.rglob("*") if p.suffix in _SUFFIXES)
+    rooms = (folder / "include", folder / "src")
+    return sorted(p for room in rooms for p in room.rglob("*") if p.suffix in _SUFFIXES)
 
 
 def host_recipe(sources: Path | None = None) -> Recipe:

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from centermask_edge.cli import main
+from centermask_edge.kernels import toolchain
+from centermask_edge.kernels.device import find_gpu
+from centermask_edge.kernels.library import Library
+from centermask_edge.kernels.nvrtc import find_nvrtc
+from centermask_edge.resources import CACHE_VARIABLE
+
+
+def test_build_for_the_host_says_where(host: Library, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["kernels", "build", "--host"]) == 0
+    out = capsys.readouterr().out
+    assert str(host.path) in out
+    assert "already there" in out
+
+
+@pytest.mark.skipif(find_nvrtc() is None, reason="no NVRTC")
+def test_build_with_nvrtc(
+    tmp_path: Path,
+    host: Library,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    assert main(["kernels", "build", "--nvrtc", "--arch", "87"]) == 0
+    built = sorted(path.name.split("-")[0] for path in (tmp_path / "kernels").iterdir())
+    assert built == ["driver", "nvrtc"]
+    assert "nvrtc-sm_87" in capsys.readouterr().out
+    assert main(["kernels", "status"]) == 0
+    assert "for NVRTC" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(find_nvrtc() is None or find_gpu() is not None, reason="needs NVRTC, no GPU")
+def test_nvrtc_without_a_gpu_wants_an_architecture(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["kernels", "build", "--nvrtc"]) == 2
+    assert "no GPU was found" in capsys.readouterr().err
+
+
+def test_status_tells_current_from_stale(host: Library, capsys: pytest.CaptureFixture[str]) -> None:
+    stale = host.path.with_name("host-0123456789abcdef.so")
+    stale.write_bytes(b"old")
+    try:
+        assert main(["kernels", "status"]) == 0
+    finally:
+        stale.unlink()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:5]] == ["GPU", "nvcc", "NVRTC", "C++", "cache"]
+    (current,) = (line for line in lines if host.path.name in line)
+    (other,) = (line for line in lines if stale.name in line)
+    assert current.endswith("current")
+    assert other.endswith("other sources, flags or compiler")
+
+
+def test_status_on_a_machine_with_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("CXX", "/nowhere")
+    monkeypatch.setenv(toolchain.NVCC_VARIABLE, "/nowhere")
+    assert main(["kernels", "status"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("not found") >= 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--host"], "CXX=/nowhere does not run"),
+        (["--arch", "90"], "nvcc"),
+        (["--arch", "ninety"], "--arch"),
+    ],
+)
+def test_what_is_missing_is_one_line(
+    words: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("CXX", "/nowhere")
+    monkeypatch.setenv(toolchain.NVCC_VARIABLE, "/nowhere")
+    assert main(["kernels", "build", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert message in error
