@@ -2,3 +2,4 @@
 #include "runtime.cu"
 #include "roi_align.cu"
 #include "spatial_attention.cu"
+#include "decode_nms.cu"
