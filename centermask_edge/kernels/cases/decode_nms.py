@@ -21,6 +21,7 @@ STRIDES = (8, 16, 32, 64, 128)
 SMALL = ((12, 16), (6, 8), (3, 4), (2, 2), (1, 1))
 ODD = ((13, 17), (7, 9), (4, 5), (2, 3), (1, 2))
 LARGE = ((38, 50), (19, 25), (10, 13), (5, 7), (3, 4))
+DEFAULTS = Options()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Case:
     classes: int = 3
     kind: int = FLOAT32
     mean: float = -2.0
-    options: Options = Options()
+    options: Options = DEFAULTS
     index: type[np.signedinteger[Any]] = np.int64
 
     def __str__(self) -> str:
@@ -75,6 +76,7 @@ def _cases() -> Iterator[Case]:
     yield Case("no suppression", mean=1.0, options=Options(nms_threshold=1.0, max_detections=300))
     yield Case("any overlap", mean=1.0, options=Options(nms_threshold=0.0))
     yield Case("threshold zero", options=Options(score_threshold=0.0))
+    yield Case("at the threshold", mean=0.0, options=Options(score_threshold=0.5))
     yield Case("high threshold", mean=1.0, options=Options(score_threshold=0.9))
     yield Case("same boxes", mean=1.0)
     yield Case("touching", mean=1.0, options=Options(nms_threshold=0.5))
@@ -99,7 +101,9 @@ def make_inputs(case: Case) -> tuple[list[Array], list[Array], list[Array]]:
 
 def _bend(name: str, logits: Array, reg: Array, centerness: Array, level: int) -> None:
     """What the name of a case promises, in place."""
-    if name == "ties":
+    if name == "at the threshold":
+        logits[:] = np.round(logits)  # many are 0, whose probability is one half exactly
+    elif name == "ties":
         logits[:], centerness[:] = np.round(logits / 2), np.round(centerness / 2)
     elif name == "all equal":
         logits[:], centerness[:] = 1.0, 0.5
