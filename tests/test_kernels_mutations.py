@@ -18,7 +18,7 @@ from centermask_edge.kernels.build import Recipe, build, host_recipe
 from centermask_edge.kernels.library import Library
 from centermask_edge.resources import project_file
 
-KERNELS = ("roi_align", "spatial_attention", "decode_nms")
+KERNELS = ("roi_align", "spatial_attention", "decode_nms", "preprocess", "mask_overlay")
 
 FAULTS = [
     pytest.param(kernel, *fault, id=f"{kernel}-{number}")

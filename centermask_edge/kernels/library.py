@@ -84,6 +84,15 @@ class Library:
         function.restype = ctypes.c_size_t
         return int(function(ctypes.byref(params)))
 
+    def fill(self, name: str, params: ctypes.Structure, memory: int) -> None:
+        """``cm_<name>(params, memory)``: writes a table into CPU memory.
+
+        Raises:
+            KernelError: the parameters are refused.
+        """
+        function = getattr(self._handle, f"cm_{name}")
+        self.check(function(ctypes.byref(params), ctypes.c_void_p(memory)), name)
+
     def alloc(self, size: int) -> int:
         """Address of ``size`` bytes of device memory, aligned to 256 bytes."""
         address = ctypes.c_void_p()

@@ -3,3 +3,5 @@
 #include "roi_align.cu"
 #include "spatial_attention.cu"
 #include "decode_nms.cu"
+#include "preprocess.cu"
+#include "mask_overlay.cu"

@@ -76,7 +76,7 @@ def _cases() -> Iterator[Case]:
     yield Case("no suppression", mean=1.0, options=Options(nms_threshold=1.0, max_detections=300))
     yield Case("any overlap", mean=1.0, options=Options(nms_threshold=0.0))
     yield Case("threshold zero", options=Options(score_threshold=0.0))
-    yield Case("at the threshold", mean=0.0, options=Options(score_threshold=0.5))
+    yield Case("at the threshold", mean=0.0, options=Options(0.5, 1.0, 1000, 1000))
     yield Case("high threshold", mean=1.0, options=Options(score_threshold=0.9))
     yield Case("same boxes", mean=1.0)
     yield Case("touching", mean=1.0, options=Options(nms_threshold=0.5))
