@@ -10,7 +10,7 @@ from centermask_edge.kernels.cases import mask_overlay as cases
 from centermask_edge.kernels.cases.mask_overlay import Case
 from centermask_edge.kernels.library import Library
 from centermask_edge.kernels.mask_overlay import Params, mask_overlay
-from centermask_edge.masks import paste_full
+from centermask_edge.masks import Bools, paste_full
 
 MUTATIONS: list[tuple[str, str, str]] = [
     # Drawn from the first to the last: the worst ends on top.
@@ -50,11 +50,11 @@ def test_no_order_of_threads_changes_a_pixel(host: Library, order: int) -> None:
         host.configure_host()
 
 
-def away_from_the_edge(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:  # type: ignore[type-arg]
+def away_from_the_edge(mask: Bools, shape: tuple[int, int]) -> Bools:
     """Pixels whose neighbours all agree: a last bit cannot turn them."""
     wide = np.pad(mask, 1, mode="edge")
     near = [wide[y : y + shape[0], x : x + shape[1]] for y in range(3) for x in range(3)]
-    return np.logical_and.reduce(near) | ~np.logical_or.reduce(near)
+    return np.asarray(np.logical_and.reduce(near) | ~np.logical_or.reduce(near))
 
 
 coordinate = st.floats(0, 60, width=32)

@@ -1,10 +1,11 @@
-// Resize, normalise and pad a frame in one launch, with the training resize to the last bit.
+// Resize, normalise and pad a frame in one launch, by the training resize's own arithmetic.
 //
-// Training resizes 8-bit pictures in two passes, rows first, each an integer dot product with
-// 22-bit weights and rounded to 8 bits. The weights depend on the sizes alone: the CPU makes them in
-// double precision once, and both passes here are the same integer sums. So the difference to the
-// training resize is none for BGR and RGB frames; NV12 frames differ by what their conversion to BGR
-// differs from the decoder's (at most one level from OpenCV's for BT.601).
+// Training resizes 8-bit pictures (Pillow, bilinear with antialiasing) in two passes, each an integer
+// dot product with 22-bit weights and rounded to 8 bits. The weights depend on the sizes alone: the
+// CPU makes them in double precision once, and both passes here are the same integer sums, rows
+// first. The difference to the training resize: none where it takes rows first, too (Pillow before 13
+// always does); one grey level at most where it takes columns first (Pillow 13, where it finds that
+// cheaper). NV12 frames also differ by their conversion to BGR: one level from OpenCV's for BT.601.
 //
 // A block makes kColumns x tile_rows outputs: the first pass of the source rows it needs goes to
 // shared memory as bytes, the second reads it from there. Bytes: the source once, and the rows that

@@ -48,7 +48,16 @@ def cases() -> list[Case]:
 
 
 def _cases() -> Iterator[Case]:
-    for boxes in ("inside", "outside", "empty", "huge", "not finite", "one pixel", "same"):
+    for boxes in (
+        "inside",
+        "outside",
+        "empty",
+        "huge",
+        "not finite",
+        "one pixel",
+        "same",
+        "one half",
+    ):
         yield Case(boxes)
         yield Case(boxes, outline=2, soft=True)
     yield Case(size=(1, 1))
@@ -88,17 +97,19 @@ def make_boxes(case: Case, random: np.random.Generator) -> Floats:
     elif case.boxes == "one pixel":
         boxes[:, :2] = np.floor(boxes[:, :2])
         boxes[:, 2:] = boxes[:, :2] + 1
-    elif case.boxes == "same":
+    elif case.boxes in ("same", "one half"):
         boxes[:] = boxes[:1]
-    return boxes.astype(np.float32)  # type: ignore[no-any-return]
+    return np.asarray(boxes, np.float32)
 
 
 def make_masks(case: Case, random: np.random.Generator) -> Floats:
     """float32 (K, M, M): discs, or noise with a NaN where ``soft``."""
+    if case.boxes == "one half":  # exactly the value from which a pixel is set
+        return np.full((case.instances, case.side, case.side), 0.5, np.float32)
     if case.soft:
         masks = random.uniform(0, 1, (case.instances, case.side, case.side))
         masks.reshape(-1)[::97] = np.nan
-        return masks.astype(np.float32)  # type: ignore[no-any-return]
+        return np.asarray(masks, np.float32)
     along = (np.arange(case.side) + 0.5) / case.side - 0.5
     disc = np.clip(3 * (0.45 - np.hypot(along[:, None], along[None])) + 0.5, 0, 1)
     return np.tile(disc.astype(np.float32), (case.instances, 1, 1))
@@ -124,7 +135,7 @@ def check(library: Library, case: Case) -> None:
         colors,
         count=count,
         padding=case.padding,
-        **options,  # type: ignore[arg-type]
+        **options,
     )
     drawn = case.instances if case.count is None else max(case.count, 0)
     want, want_area = reference(frame, masks, boxes, colors, case.opacity, case.outline, drawn)

@@ -43,7 +43,7 @@ class Case:
             source_format=self.source_format,
             matrix=self.matrix,
             full_range=self.full_range,
-            **(statistics if self.rgb_output else {}),  # type: ignore[arg-type]
+            **(statistics if self.rgb_output else {}),
         )
 
     def __str__(self) -> str:

@@ -39,7 +39,8 @@ def resize(image: Bytes, size: tuple[int, int]) -> Bytes:
     rows = axis_weights(image.shape[0], size[0])
     across = (np.einsum("xj,yjc->yxc", columns, image.astype(np.int64)) + half) >> _PRECISION
     down = (np.einsum("yi,ixc->yxc", rows, np.clip(across, 0, 255)) + half) >> _PRECISION
-    return np.clip(down, 0, 255).astype(np.uint8)
+    found: Bytes = np.clip(down, 0, 255).astype(np.uint8)
+    return found
 
 
 def nv12_to_bgr(frame: Bytes, matrix: int, full_range: bool) -> Bytes:
@@ -61,7 +62,8 @@ def nv12_to_bgr(frame: Bytes, matrix: int, full_range: bool) -> Bytes:
     pairs = frame[height:].reshape(height // 2, -1, 2).astype(np.int64) - 128
     u, v = (pairs[..., k].repeat(2, 0).repeat(2, 1) for k in range(2))
     bgr = np.stack((y + u_in_b * u, y - u_in_g * u - v_in_g * v, y + v_in_r * v), axis=2) >> 16
-    return np.clip(bgr, 0, 255).astype(np.uint8)
+    found: Bytes = np.clip(bgr, 0, 255).astype(np.uint8)
+    return found
 
 
 def preprocess(frames: Bytes, plan: Plan) -> NDArray[np.float32]:
