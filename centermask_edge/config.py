@@ -7,12 +7,12 @@ CenterMask (CVPR 2020) section 3 and table 3 for the Lite sizes; the values no p
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from centermask_edge.backbone import Backbone as Backbone
 from centermask_edge.errors import ConfigError
 
 COCO_CLASSES: tuple[str, ...] = tuple(  # the contiguous order of COCO 2017
@@ -29,18 +29,6 @@ COCO_CLASSES: tuple[str, ...] = tuple(  # the contiguous order of COCO 2017
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Backbone(str, Enum):
-    """Feature extractors; the values are the names used in presets and on the command line."""
-
-    V19 = "v19"
-    V19_SLIM = "v19-slim"
-    V19_DW = "v19-dw"
-    V19_SLIM_DW = "v19-slim-dw"
-    V39 = "v39"
-    MOBILENET_V2 = "mobilenet-v2"
-    EFFICIENTNET_LITE0 = "efficientnet-lite0"
 
 
 class PreprocessConfig(_Model):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from centermask_edge.config import Backbone, ModelConfig
+from centermask_edge.backbone import Backbone
 from centermask_edge.model.decode import Boxes, detect
 from centermask_edge.model.fcos import DensePredictions, FCOSHead
 from centermask_edge.model.fpn import FPN
@@ -20,6 +21,9 @@ from centermask_edge.model.mask_heads import MaskHead, MaskIoUHead
 from centermask_edge.model.mobile import EFFICIENTNET_LITE0, MOBILENET_V2, MobileBackbone
 from centermask_edge.model.roi import pyramid_roi_align
 from centermask_edge.model.vovnet import SPECS, VoVNet
+
+if TYPE_CHECKING:
+    from centermask_edge.config import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)

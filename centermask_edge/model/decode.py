@@ -6,13 +6,17 @@ The reference for the ONNX function and for the CUDA kernel. Shape legend: K kep
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from centermask_edge.boxes import nms
-from centermask_edge.config import DecodeConfig
+from centermask_edge.model import kernel_ops
 from centermask_edge.model.fcos import STRIDES, DensePredictions, level_locations
+
+if TYPE_CHECKING:
+    from centermask_edge.config import DecodeConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,12 @@ def candidates(dense: DensePredictions, image: int, config: DecodeConfig) -> Box
 
 
 def detect(dense: DensePredictions, config: DecodeConfig) -> list[Boxes]:
-    """Final boxes of every picture of the batch, at most ``config.max_detections`` each."""
+    """Final boxes of every picture of the batch, at most ``config.max_detections`` each.
+
+    On a GPU the CUDA kernel does all of it (see ``kernel_ops.usable``).
+    """
+    if kernel_ops.usable(dense.logits[0]):
+        return detect_with_kernel(dense, config)
     results = []
     for image in range(dense.logits[0].shape[0]):
         found = candidates(dense, image, config)
@@ -70,3 +79,20 @@ def detect(dense: DensePredictions, config: DecodeConfig) -> list[Boxes]:
         ).to(found.boxes.device)
         results.append(Boxes(found.boxes[keep], found.scores[keep], found.classes[keep]))
     return results
+
+
+def detect_with_kernel(dense: DensePredictions, config: DecodeConfig) -> list[Boxes]:
+    """As :func:`detect`, by the CUDA kernel; waits for the device once, for the counts."""
+    boxes, scores, classes, count = torch.ops.centermask.decode_nms(
+        dense.logits,
+        dense.reg,
+        dense.centerness,
+        config.score_threshold,
+        config.nms_threshold,
+        config.pre_nms_topk,
+        config.max_detections,
+    )
+    return [
+        Boxes(boxes[n, :found], scores[n, :found], classes[n, :found])
+        for n, found in enumerate(count.tolist())
+    ]

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from centermask_edge.model import kernel_ops
+
 
 def _msra(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -27,6 +29,8 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Weigh every position of (R, C, H, W)."""
+        if kernel_ops.usable(x):
+            return torch.ops.centermask.spatial_attention(x, self.conv.weight)  # type: ignore[no-any-return]
         pooled = torch.cat((x.mean(1, keepdim=True), x.amax(1, keepdim=True)), dim=1)
         return x * torch.sigmoid(self.conv(pooled))
 

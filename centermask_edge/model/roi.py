@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from centermask_edge.model import kernel_ops
+
 MASK_LEVELS = 3  # P3, P4, P5
 _FIRST, _LAST = 3, 5
 _FARTHEST = 2.0**24  # cells; beyond, float32 positions are more than a cell apart
@@ -116,6 +118,8 @@ def pyramid_roi_align(
         image_sizes: per picture (height, width) resized, unpadded.
         side: output side.
     """
+    if kernel_ops.usable(pyramid[0]):
+        return roi_align_with_kernel(pyramid, boxes, image_sizes, side)
     channels = pyramid[0].shape[1]
     parts: list[Tensor] = []
     places: list[Tensor] = []
@@ -133,3 +137,20 @@ def pyramid_roi_align(
     if not parts:
         return pyramid[0].new_zeros((0, channels, side, side))
     return torch.cat(parts)[torch.argsort(torch.cat(places))]
+
+
+def roi_align_with_kernel(
+    pyramid: Sequence[Tensor],
+    boxes: Sequence[Tensor],
+    image_sizes: Sequence[tuple[int, int]],
+    side: int = 14,
+) -> Tensor:
+    """As :func:`pyramid_roi_align`, by the CUDA kernel in one launch; no gradients."""
+    device = pyramid[0].device
+    counts = torch.tensor([len(b) for b in boxes], device=device)
+    owner = torch.arange(len(boxes), device=device).repeat_interleave(counts)
+    sizes = torch.tensor(image_sizes, dtype=torch.float32, device=device)
+    found: Tensor = torch.ops.centermask.pyramid_roi_align(
+        *pyramid[:MASK_LEVELS], torch.cat(list(boxes)), owner, sizes, side
+    )
+    return found

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from centermask_edge.config import Backbone
+from centermask_edge.backbone import Backbone
 from centermask_edge.model.layers import ConvNorm, SeparableConvNorm
 
 

@@ -125,7 +125,6 @@ def check(library: Library, case: Case) -> None:
     frame = random.integers(0, 256, (*case.size, 3), dtype=np.uint8)
     boxes, masks = make_boxes(case, random), make_masks(case, random)
     colors = random.integers(0, 256, (case.instances, 3), dtype=np.uint8)
-    options = {"opacity": case.opacity, "outline": case.outline}
     count = None if case.count is None else np.array([case.count], case.index)
     got, area = mask_overlay(
         library,
@@ -133,9 +132,10 @@ def check(library: Library, case: Case) -> None:
         masks,
         boxes,
         colors,
+        opacity=case.opacity,
+        outline=case.outline,
         count=count,
         padding=case.padding,
-        **options,
     )
     drawn = case.instances if case.count is None else max(case.count, 0)
     want, want_area = reference(frame, masks, boxes, colors, case.opacity, case.outline, drawn)
