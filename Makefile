@@ -6,18 +6,20 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip -qq --disable-pip-version-check
 CLIP   := centermask_edge/_clips/people.mp4
 OUT    ?= out
+GPU_PYTHON ?= $(PYTHON)
 
 MADE   := $(VENV)/.made
 HAS_RUN  := $(VENV)/.has-run
 HAS_TEST := $(VENV)/.has-test
 
-.PHONY: run test check docs results golden wheel clean help
+.PHONY: run test check gpu docs results golden wheel clean help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run      segment people in the bundled clip; prints where the annotated video is"
 	@echo "make test     run the tests"
 	@echo "make check    ruff and mypy --strict"
+	@echo "make gpu      build, test and time the CUDA kernels on this GPU (nvcc, torch, numpy)"
 	@echo "make docs     refill the generated sections of README.md and docs/ from docs/results/"
 	@echo "make results  measure the bundled clip again, then make docs"
 	@echo "make golden   copy reference outputs into tests/golden (REFERENCE=folder)"
@@ -37,6 +39,12 @@ check: $(HAS_TEST)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
+
+# No virtual environment: the machine's own torch is the one that fits its GPU.
+gpu:
+	@$(GPU_PYTHON) -c 'import torch, numpy' || { echo "$(GPU_PYTHON) has no torch or numpy; name \
+	another: make gpu GPU_PYTHON=/path/to/python3" >&2; exit 2; }
+	PYTHONPATH=. $(GPU_PYTHON) bench/gpu.py
 
 docs: $(HAS_RUN)
 	$(BIN)/python docs/generate.py
