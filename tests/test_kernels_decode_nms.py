@@ -26,27 +26,27 @@ MUTATIONS: list[tuple[str, str, str]] = [
     # The threshold let through.
     ("decode_nms.cu", "probability > p.score_threshold", "probability >= p.score_threshold"),
     # Of equal products the later cell first.
-    ("decode_nms.cu", "<< 32 | unsigned(index)", "<< 32 | ~unsigned(index)"),
+    ("decode_layout.h", "<< 32 | unsigned(index)", "<< 32 | ~unsigned(index)"),
     # Classes no longer told apart.
-    ("decode_nms.cu", "alive && k.label[count] == label", "alive"),
+    ("decode_suppress.h", "alive && k.label[count] == label", "alive"),
     # Suppression at the threshold itself.
-    ("decode_nms.cu", "__fdiv_rn(shared, both) > thr", "__fdiv_rn(shared, both) >= thr"),
+    ("decode_suppress.h", "__fdiv_rn(shared, both) > thr", "__fdiv_rn(shared, both) >= thr"),
     # Half a cell dropped from the centre.
-    ("decode_nms.cu", "* stride + stride / 2);\n  const float y", "* stride);\n  const float y"),
+    ("decode_select.h", "* stride + stride / 2);\n  const float y", "* stride);\n  const float y"),
     # One too few taken by the radix selection.
-    ("decode_nms.cu", "s.histogram[digit] < left", "s.histogram[digit] <= left"),
+    ("decode_select.h", "s.histogram[digit] < left", "s.histogram[digit] <= left"),
     # Missing barriers: in the selection, in the sort, and between the rounds of NMS.
     (
-        "decode_nms.cu",
+        "decode_select.h",
         "      *s.prefix = prefix << 8 | digit;\n    }\n    __syncthreads();",
         "      *s.prefix = prefix << 8 | digit;\n    }",
     ),
-    ("decode_nms.cu", "          keys[other] = a;\n        }\n      }\n      __syncthreads();",
+    ("decode_select.h", "          keys[other] = a;\n        }\n      }\n      __syncthreads();",
      "          keys[other] = a;\n        }\n      }"),
-    ("decode_nms.cu", "        alive = false;\n      }\n      __syncthreads();",
+    ("decode_suppress.h", "        alive = false;\n      }\n      __syncthreads();",
      "        alive = false;\n      }"),
     # The merge counts equal keys of another level twice.
-    ("decode_nms.cu", "rank += low;", "rank += low > 0 ? low - 1 : 0;"),
+    ("decode_suppress.h", "rank += low;", "rank += low > 0 ? low - 1 : 0;"),
 ]  # fmt: skip
 
 ALL = cases.cases()
