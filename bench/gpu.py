@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
-import importlib
 import json
 import os
 import re
@@ -30,13 +29,13 @@ import torch
 from gpu_frames import frame_runs
 from gpu_jobs import REHEARSAL, Job, Scale, all_jobs
 from gpu_report import table, targets
-from gpu_sanitize import KERNELS, findings
+from gpu_sanitize import findings
 from gpu_timing import CpuTimer, GpuTimer, Timer, compare, copy_bandwidth
 
 from centermask_edge.errors import KernelError
-from centermask_edge.kernels.cases.compare import Mismatch
 from centermask_edge.kernels.device import find_gpu
 from centermask_edge.kernels.library import Library, load_cuda, load_host
+from centermask_edge.kernels.verify import KERNELS, verify
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
@@ -62,16 +61,13 @@ def environment(library: Library, built_s: float) -> Result:
 
 def run_tests(library: Library, every: int) -> Result:
     """All cases of all kernels against their numpy references, on the library's device."""
-    failures, passed = {}, 0
-    for kernel in KERNELS:
-        cases = importlib.import_module(f"centermask_edge.kernels.cases.{kernel}")
-        for case in cases.cases()[::every]:
-            try:
-                cases.check(library, case)
-                passed += 1
-            except (Mismatch, KernelError) as fault:
-                failures[f"{kernel} {case}"] = str(fault)
-    return {"passed": passed, "failures": failures}
+    verdicts = [verdict for kernel in KERNELS for verdict in verify(library, kernel, every)]
+    failures = [line for verdict in verdicts for line in verdict.failures]
+    return {
+        "passed": sum(verdict.cases for verdict in verdicts) - len(failures),
+        "failures": failures,
+        "rows": [dataclasses.asdict(verdict) for verdict in verdicts],
+    }
 
 
 def sanitize(library: Library, deadline: float) -> Result:

@@ -72,7 +72,7 @@ def table(result: Result) -> str:
     if result["rehearsal"]:
         lines.append("REHEARSAL ON A CPU: no figure below means anything")
     lines.append(f"tests: {tests['passed']} passed, {len(tests['failures'])} failed")
-    lines += [f"  FAILED {name}: {text}" for name, text in tests["failures"].items()]
+    lines += [f"  FAILED {text}" for text in tests["failures"]]
     for tool, entry in result["sanitizer"].items():
         lines.append(f"{tool}: {entry.get('findings', entry.get('skipped'))}")
     bandwidth = result.get("copy_bytes_per_s")

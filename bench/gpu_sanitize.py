@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from centermask_edge.kernels.library import Library
+from centermask_edge.kernels.verify import KERNELS
 
-KERNELS = ("roi_align", "spatial_attention", "decode_nms", "preprocess", "mask_overlay")
 _SUMMARY = re.compile(r"(?:ERROR SUMMARY|RACECHECK SUMMARY): (\d+)")
 
 

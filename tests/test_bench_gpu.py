@@ -50,7 +50,7 @@ def test_every_line_of_the_script_runs(rehearsal: tuple[int, Path, str]) -> None
     assert code == 0
     result = json.loads(path.read_text())
     assert result["rehearsal"] is True
-    assert result["tests"]["failures"] == {}
+    assert result["tests"]["failures"] == []
     assert {row["kernel"] for row in result["timings"]} == {
         "roi_align",
         "spatial_attention",
@@ -150,7 +150,7 @@ def test_failures_and_findings_decide_the_exit_code(
     result: dict[str, Any] = {
         "rehearsal": True,
         "environment": {"gpu": "host"},
-        "tests": {"passed": 1, "failures": {}},
+        "tests": {"passed": 1, "failures": []},
         "sanitizer": {"memcheck": {"findings": 1}},
         "timings": [],
         "frames": [],
@@ -161,7 +161,7 @@ def test_failures_and_findings_decide_the_exit_code(
     assert gpu.main(["--rehearse", "--out", str(tmp_path / "a.json")]) == 1
     result["sanitizer"] = {}
     assert gpu.main(["--rehearse", "--out", str(tmp_path / "b.json")]) == 0
-    result["tests"]["failures"] = {"roi_align x": "differs"}
+    result["tests"]["failures"] = ["roi_align x: differs"]
     assert gpu.main(["--rehearse", "--out", str(tmp_path / "c.json")]) == 1
 
 

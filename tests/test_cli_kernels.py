@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from centermask_edge.cli import main
 from centermask_edge.kernels import toolchain
+from centermask_edge.kernels.cases import spatial_attention
+from centermask_edge.kernels.cases.compare import Mismatch
 from centermask_edge.kernels.device import find_gpu
 from centermask_edge.kernels.library import Library
 from centermask_edge.kernels.nvrtc import find_nvrtc
+from centermask_edge.kernels.verify import KERNELS
 from centermask_edge.resources import CACHE_VARIABLE
 
 
@@ -88,3 +92,35 @@ def test_what_is_missing_is_one_line(
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert message in error
+
+
+def test_check_shows_every_kernel_and_its_largest_error(
+    host: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["kernels", "check", "--host", "--json", str(tmp_path / "check.json")]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("device: host\n")
+    rows = json.loads((tmp_path / "check.json").read_text())["rows"]
+    assert {row["kernel"] for row in rows} == set(KERNELS)
+    assert all(row["failures"] == [] and row["cases"] > 0 for row in rows)
+    limits = {"float32": 1e-5, "float16": 2e-3, "int8": 1.0}
+    assert all(row["worst"] <= limits[row["kind"]] for row in rows)
+    assert all(row["worst"] == 0 for row in rows if row["exact"])
+    # An error of nothing at all would mean that nothing was compared.
+    assert all(row["worst"] > 0 for row in rows if not row["exact"] and row["kind"] != "int8")
+    assert out.count("equal to the bit") == sum(row["exact"] for row in rows)
+
+
+def test_check_ends_with_an_error_where_a_kernel_is_wrong(
+    host: Library, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wrong(library: Library, case: object) -> float:
+        raise Mismatch("y: 3 of 4 differ")
+
+    monkeypatch.setattr(spatial_attention, "check", wrong)
+    monkeypatch.setattr("centermask_edge.cli.kernels.KERNELS", ("spatial_attention",))
+    assert main(["kernels", "check", "--host"]) == 2
+    error = capsys.readouterr().err
+    assert "wrong results on host: spatial_attention" in error
+    assert "y: 3 of 4 differ; and" in error
+    assert error.count("\n") == 1

@@ -16,9 +16,8 @@ import pytest
 
 from centermask_edge.kernels.build import Recipe, build, host_recipe
 from centermask_edge.kernels.library import Library
+from centermask_edge.kernels.verify import KERNELS
 from centermask_edge.resources import project_file
-
-KERNELS = ("roi_align", "spatial_attention", "decode_nms", "preprocess", "mask_overlay")
 
 FAULTS = [
     pytest.param(kernel, *fault, id=f"{kernel}-{number}")
@@ -49,6 +48,7 @@ from pathlib import Path
 from centermask_edge.errors import KernelError
 from centermask_edge.kernels.cases.compare import Mismatch
 from centermask_edge.kernels.library import Library
+from centermask_edge.kernels.verify import KERNELS
 library = Library(Path(sys.argv[1]))
 cases = importlib.import_module(f"centermask_edge.kernels.cases.{sys.argv[2]}")
 for order in (0, 1):

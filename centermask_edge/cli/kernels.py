@@ -1,13 +1,15 @@
-"""``kernels build`` and ``kernels status``: the CUDA kernels' compilers, cache and device."""
+"""``kernels build``, ``check`` and ``status``: the CUDA kernels' compilers, cache and device."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from centermask_edge.cli.report import write_json
 from centermask_edge.errors import KernelError
 from centermask_edge.kernels.build import (
     Recipe,
@@ -17,16 +19,18 @@ from centermask_edge.kernels.build import (
     host_recipe,
 )
 from centermask_edge.kernels.device import find_gpu
-from centermask_edge.kernels.library import Library
+from centermask_edge.kernels.library import Library, load_cuda, load_host
 from centermask_edge.kernels.nvrtc import cubin, find_nvrtc, prefers_nvrtc
 from centermask_edge.kernels.toolchain import find_host_compiler, find_nvcc
+from centermask_edge.kernels.verify import KERNELS, verify
 from centermask_edge.resources import cache_dir
 
 
 def application() -> typer.Typer:
-    """The two commands."""
+    """The commands."""
     app = typer.Typer(help="The CUDA kernels: build them, or see what is there.")
     app.command("build")(build_command)
+    app.command("check")(check_command)
     app.command("status")(status_command)
     return app
 
@@ -81,6 +85,37 @@ def build_command(
         _build_with_nvrtc(arch or [])
     else:
         Library(_build(cuda_recipe(arch or None)))
+
+
+def check_command(
+    host: Annotated[
+        bool, typer.Option("--host", help="The build for the CPU, not the GPU.")
+    ] = False,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write the table as JSON, too.")
+    ] = None,
+) -> None:
+    """Run every test case of every kernel on this GPU against its numpy reference."""
+    library = load_host() if host else load_cuda()
+    typer.echo(f"device: {library.device_name()}")
+    typer.echo(f"{'kernel':<18}{'type':<9}{'cases':>6}{'failed':>7}  largest error")
+    verdicts = []
+    for kernel in KERNELS:
+        for verdict in verify(library, kernel):
+            verdicts.append(verdict)
+            worst = "equal to the bit" if verdict.exact else f"{verdict.worst:.1e} {verdict.unit}"
+            counts = f"{verdict.cases:>6}{len(verdict.failures):>7}"
+            typer.echo(f"{verdict.kernel:<18}{verdict.kind:<9}{counts}  {worst}")
+    if json_path is not None:
+        rows = [dataclasses.asdict(verdict) for verdict in verdicts]
+        write_json(json_path, {"device": library.device_name(), "rows": rows})
+    failures = [line for verdict in verdicts for line in verdict.failures]
+    if failures:
+        more = f"; and {len(failures) - 1} more" if len(failures) > 1 else ""
+        raise KernelError(
+            f"the kernels compute wrong results on {library.device_name()}: {failures[0]}{more}; "
+            "do not use them here, and please report this"
+        )
 
 
 def status_command() -> None:

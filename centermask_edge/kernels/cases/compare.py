@@ -21,7 +21,7 @@ class Mismatch(Exception):
     """A kernel's output differs from the reference; the text says where and by how much."""
 
 
-def expect_close(what: str, got: Array, want: Array, kind: int) -> None:
+def expect_close(what: str, got: Array, want: Array, kind: int) -> float:
     """Every element within the tolerance of its type, NaN exactly where NaN is wanted.
 
     Args:
@@ -29,6 +29,9 @@ def expect_close(what: str, got: Array, want: Array, kind: int) -> None:
         got: float32 or float16, from the kernel.
         want: float64 of the same shape, from the reference.
         kind: element type number.
+
+    Returns:
+        The largest error, of the value where that is above 1.
 
     Raises:
         Mismatch: they differ.
@@ -42,10 +45,14 @@ def expect_close(what: str, got: Array, want: Array, kind: int) -> None:
         error = np.abs(value - want) / np.maximum(np.abs(want), 1)
         wrong = np.where(finite, ~(error <= TOLERANCE[kind]), np.isfinite(value))
     _report(what, wrong, got, want)
+    return float(error[finite].max(initial=0))
 
 
-def expect_codes(what: str, got: Array, want: Array, scale: float) -> None:
+def expect_codes(what: str, got: Array, want: Array, scale: float) -> float:
     """int8 codes of the wanted values; either neighbour where rounding could go both ways.
+
+    Returns:
+        The largest difference to the nearest code, in codes.
 
     Raises:
         Mismatch: they differ.
@@ -53,7 +60,9 @@ def expect_codes(what: str, got: Array, want: Array, scale: float) -> None:
     exact = want / np.float64(np.float32(scale))
     low = np.clip(np.rint(exact - _NEAR_HALF), -128, 127)
     high = np.clip(np.rint(exact + _NEAR_HALF), -128, 127)
-    _report(what, (got < low) | (got > high), got, np.clip(np.rint(exact), -128, 127))
+    nearest = np.clip(np.rint(exact), -128, 127)
+    _report(what, (got < low) | (got > high), got, nearest)
+    return float(np.abs(got - nearest).max(initial=0))
 
 
 def expect_equal(what: str, got: Array, want: Array) -> None:
