@@ -5,8 +5,8 @@
     python docs/generate.py --picture out/people.mp4   # also make the picture from that video
 
 A section lies between ``<!-- generated: NAME -->`` and ``<!-- end -->``. Each is made from a JSON
-file that a command wrote: ``run --stages-json`` and ``evaluate --json``. Where the
-file does not exist, the section says so; nobody types a figure.
+file that a command wrote: ``run --stages-json``, ``evaluate --json``, ``kernels check --json`` and
+``make gpu``. Where the file does not exist, the section says so; nobody types a figure.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
+GPU_RESULTS = ROOT / "bench" / "results"
 PICTURE = ROOT / "docs" / "images" / "people.jpg"
 SECTION = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -95,10 +96,58 @@ def average_precision() -> str:
     return f"{table(head, rows)}\n\n{caption(data)}".strip()
 
 
+def kernels() -> str:
+    """Cases of every kernel and its largest error, on the device they ran on."""
+    data = results("kernels")
+    if data is None:
+        return not_measured(
+            "kernels", "centermask-edge kernels check --host --json docs/results/kernels.json"
+        )
+    rows = [
+        [
+            row["kernel"],
+            row["kind"],
+            row["cases"],
+            len(row["failures"]),
+            "equal to the bit" if row["exact"] else f"{row['worst']:.1e} {row['unit']}".strip(),
+        ]
+        for row in data["rows"]
+    ]
+    head = ["kernel", "type", "cases", "failed", "largest error"]
+    return f"{table(head, rows)}\n\n{caption(data)}".strip()
+
+
+def gpu() -> str:
+    """Each kernel on each GPU that ``make gpu`` ran on."""
+    found = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(GPU_RESULTS.glob("*.json"))]
+    if not found:
+        return (
+            "Not measured yet: no GPU has run these kernels. `make gpu` on a machine with one "
+            "writes a file to `bench/results/`, and `make docs` this table."
+        )
+    return "\n\n".join(_gpu_table(result) for result in found)
+
+
+def _gpu_table(result: dict[str, Any]) -> str:
+    rows = []
+    for row in result["timings"]:
+        ours = row["times"]["kernel"]
+        warm = "-" if ours["warm_p50_us"] is None else f"{ours['warm_p50_us']:.1f}"
+        speed = ", ".join(f"{name} {value:.1f}x" for name, value in row["speedup"].items())
+        share = f"{row['copy_fraction']:.2f}"
+        name = f"{row['kernel']}: {row['name']}"
+        rows.append([name, f"{ours['cold_p50_us']:.1f}", warm, row["bytes"], share, speed or "-"])
+    head = ["kernel", "cold us", "warm us", "bytes", "of copy bandwidth", "faster than"]
+    facts = {**result["environment"], "date": result["date"]}
+    return f"{table(head, rows)}\n\n{caption(facts)}"
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "picture": picture,
     "stages": stages,
     "ap": average_precision,
+    "kernels": kernels,
+    "gpu": gpu,
 }
 
 

@@ -124,3 +124,9 @@ def test_check_ends_with_an_error_where_a_kernel_is_wrong(
     assert "wrong results on host: spatial_attention" in error
     assert "y: 3 of 4 differ; and" in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.skipif(find_gpu() is not None, reason="this machine has a GPU")
+def test_check_without_a_gpu_names_the_host_build(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["kernels", "check"]) == 2
+    assert "no GPU with a driver was found" in capsys.readouterr().err

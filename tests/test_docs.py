@@ -21,6 +21,7 @@ def generate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "RESULTS", tmp_path)
+    monkeypatch.setattr(module, "GPU_RESULTS", tmp_path / "gpu")
     return module
 
 
@@ -32,6 +33,7 @@ def test_pages_are_up_to_date(
     generate: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(generate, "RESULTS", SCRIPT.parent / "results")
+    monkeypatch.setattr(generate, "GPU_RESULTS", SCRIPT.parents[1] / "bench" / "results")
     monkeypatch.setattr(sys, "argv", ["generate.py", "--check"])
     assert generate.main() == 0, capsys.readouterr().out + "run: make docs"
 
@@ -41,7 +43,7 @@ def test_the_readme_has_its_sections(generate: ModuleType) -> None:
     assert [m[2] for m in generate.SECTION.finditer(text)] == ["picture", "ap", "stages"]
 
 
-@pytest.mark.parametrize("name", ["stages", "ap"])
+@pytest.mark.parametrize("name", ["stages", "ap", "kernels", "gpu"])
 def test_a_missing_result_is_said_to_be_missing(generate: ModuleType, name: str) -> None:
     page = f"a\n<!-- generated: {name} -->\nold 12.3\n<!-- end -->\nb\n"
     filled = generate.fill(page)
@@ -63,3 +65,30 @@ def test_precision_is_a_table_with_a_dash_where_no_object_is(
 def test_an_unknown_section_is_an_error(generate: ModuleType) -> None:
     with pytest.raises(KeyError):
         generate.fill("<!-- generated: nothing -->\n<!-- end -->")
+
+
+def test_kernels_show_their_largest_error(generate: ModuleType, tmp_path: Path) -> None:
+    row = {"kernel": "roi_align", "kind": "float32", "cases": 3, "failures": [], "unit": ""}
+    rows = [{**row, "worst": 2.17e-7, "exact": False}, {**row, "worst": 0.0, "exact": True}]
+    write(tmp_path, "kernels", {"device": "host", "rows": rows})
+    filled = generate.kernels()
+    assert "| roi_align | float32 | 3 | 0 | 2.2e-07 |" in filled
+    assert "| 0 | equal to the bit |" in filled
+    assert filled.endswith("device host.")
+
+
+def test_a_gpu_result_is_a_table(generate: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "gpu").mkdir()
+    timing = {
+        "kernel": "roi_align",
+        "name": "K 50",
+        "bytes": 1000,
+        "copy_fraction": 0.5,
+        "speedup": {"torch": 7.25},
+        "times": {"kernel": {"cold_p50_us": 12.34, "warm_p50_us": None}},
+    }
+    result = {"date": "2026-01-02", "environment": {"gpu": "A GPU"}, "timings": [timing]}
+    write(tmp_path / "gpu", "a", result)
+    filled = generate.gpu()
+    assert "| roi_align: K 50 | 12.3 | - | 1000 | 0.50 | torch 7.2x |" in filled
+    assert filled.endswith("gpu A GPU, date 2026-01-02.")

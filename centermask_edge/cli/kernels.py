@@ -96,6 +96,11 @@ def check_command(
     ] = None,
 ) -> None:
     """Run every test case of every kernel on this GPU against its numpy reference."""
+    if not host and find_gpu() is None:
+        raise KernelError(
+            "no GPU with a driver was found; the same cases run on the CPU with: "
+            "centermask-edge kernels check --host"
+        )
     library = load_host() if host else load_cuda()
     typer.echo(f"device: {library.device_name()}")
     typer.echo(f"{'kernel':<18}{'type':<9}{'cases':>6}{'failed':>7}  largest error")

@@ -56,9 +56,8 @@ def verify(library: Library, kernel: str, every: int = 1) -> list[Verdict]:
 
 
 def _kind(case: Any) -> str:
-    if hasattr(case, "dtype"):
-        return np.dtype(case.dtype).name
-    return np.dtype(DTYPES[getattr(case, "kind", FLOAT32)]).name
+    dtype: Any = getattr(case, "dtype", None) or DTYPES[getattr(case, "kind", FLOAT32)]
+    return str(np.dtype(dtype).name)
 
 
 def _verdict(library: Library, module: Any, kernel: str, kind: str, cases: list[Any]) -> Verdict:
