@@ -36,18 +36,16 @@ MUTATIONS: list[tuple[str, str, str]] = [
     # The border is padded with the next row instead of zeros.
     ("spatial_attention.cu", "|| x + dx >= p.width", "|| cell + dx >= cells"),
     # One lane too few in the reduction over channels.
-    ("spatial_attention.cu", "step > 0; step /= 2", "step > 1; step /= 2"),
+    ("spatial_attention.cu", "gap > 0; gap /= 2", "gap > 1; gap /= 2"),
     # The maximum starts from zero: wrong where all channels are negative.
-    (
-        "spatial_attention.cu",
-        "float sum = 0.0f, high = -INFINITY;\n    for (int c = lane",
-        "float sum = 0.0f, high = 0.0f;\n    for (int c = lane",
-    ),
+    ("spatial_attention.cu", "return {0.0f, -INFINITY};", "return {0.0f, 0.0f};"),
+    # The next plane is never reached.
+    ("spatial_attention.cu", "place -= p.pack) plane += step;", "place -= p.pack) plane += 0;"),
     # The mean over all channels but one.
     (
         "spatial_attention.cu",
-        "m.sum[cell] = sum / float(p.channels);\n    m.high[cell] = high;\n  }\n}",
-        "m.sum[cell] = sum / float(p.channels - 1);\n    m.high[cell] = high;\n  }\n}",
+        "m.sum[cell] = sum / float(p.channels);",
+        "m.sum[cell] = sum / float(p.channels - 1);",
     ),
 ]
 

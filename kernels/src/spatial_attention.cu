@@ -53,22 +53,35 @@ __device__ __forceinline__ Maps maps(unsigned char* shared, int cells) {
   return m;
 }
 
+// Sum and maximum over the channels seen so far.
+struct Pool {
+  float sum, high;
+  __device__ __forceinline__ void add(float v) {
+    sum += v;
+    high = fmaxf(high, v);  // loses NaN, but the mean beside it does not: the gate is NaN anyway
+  }
+};
+__device__ __forceinline__ Pool nothing_pooled() { return {0.0f, -INFINITY}; }
+
 template <class T>
 __device__ __forceinline__ void pool_by_cell(const Params& p, const T* x, const Maps& m,
                                              int cells) {
-  const int parts = slices(cells), each = (p.channels + parts - 1) / parts;
+  const int parts = slices(cells), planes = p.channels / p.pack;
+  const int each = (planes + parts - 1) / parts, step = cells * p.pack;
   for (int item = int(threadIdx.x); item < parts * cells; item += int(blockDim.x)) {
     const int cell = item % cells, from = item / cells * each;
-    const int to = from + each < p.channels ? from + each : p.channels;
-    // fmaxf loses NaN, but the mean beside it does not: the gate is NaN all the same.
-    float sum = 0.0f, high = -INFINITY;
-    for (int c = from; c < to; ++c) {
-      const float v = load(x + packed_offset(0, c, cell, p.channels, cells, p.pack), p.x_scale);
-      sum += v;
-      high = fmaxf(high, v);
+    const int to = from + each < planes ? from + each : planes;
+    const T* at = x + cell * p.pack + size_t(from) * step;
+    Pool pool = nothing_pooled();
+    if (p.pack == 1) {
+#pragma unroll 8
+      for (int plane = from; plane < to; ++plane, at += step) pool.add(load(at, p.x_scale));
+    } else {
+      for (int plane = from; plane < to; ++plane, at += step)
+        for (int k = 0; k < p.pack; ++k) pool.add(load(at + k, p.x_scale));
     }
-    m.sum[item] = sum;
-    m.high[item] = high;
+    m.sum[item] = pool.sum;
+    m.high[item] = pool.high;
   }
   __syncthreads();
   for (int cell = int(threadIdx.x); cell < cells; cell += int(blockDim.x)) {
@@ -86,20 +99,22 @@ template <class T>
 __device__ __forceinline__ void pool_by_warp(const Params& p, const T* x, const Maps& m,
                                              int cells) {
   const int lane = int(threadIdx.x) % kWarpSize, warps = int(blockDim.x) / kWarpSize;
+  const int step = cells * p.pack;
   for (int cell = int(threadIdx.x) / kWarpSize; cell < cells; cell += warps) {
-    float sum = 0.0f, high = -INFINITY;
-    for (int c = lane; c < p.channels; c += kWarpSize) {
-      const float v = load(x + packed_offset(0, c, cell, p.channels, cells, p.pack), p.x_scale);
-      sum += v;
-      high = fmaxf(high, v);
+    const T* plane = x + cell * p.pack;
+    Pool pool = nothing_pooled();
+    int place = lane;
+    for (int c = lane; c < p.channels; c += kWarpSize, place += kWarpSize) {
+      for (; place >= p.pack; place -= p.pack) plane += step;
+      pool.add(load(plane + place, p.x_scale));
     }
-    for (int step = kWarpSize / 2; step > 0; step /= 2) {
-      sum += __shfl_xor_sync(full_warp(), sum, step);
-      high = fmaxf(high, __shfl_xor_sync(full_warp(), high, step));
+    for (int gap = kWarpSize / 2; gap > 0; gap /= 2) {
+      pool.sum += __shfl_xor_sync(full_warp(), pool.sum, gap);
+      pool.high = fmaxf(pool.high, __shfl_xor_sync(full_warp(), pool.high, gap));
     }
     if (lane == 0) {
-      m.sum[cell] = sum / float(p.channels);
-      m.high[cell] = high;
+      m.sum[cell] = pool.sum / float(p.channels);
+      m.high[cell] = pool.high;
     }
   }
 }
