@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import centermask_edge
+from centermask_edge.kernels.toolchain import find_host_compiler
 
 ROOT = Path(__file__).parents[1]
 CLIP = ROOT / "centermask_edge" / "_clips" / "people.mp4"
@@ -137,3 +138,15 @@ def test_links_between_our_pages_lead_somewhere() -> None:
 def test_tests_and_constraints_name_one_torch() -> None:
     pins = re.findall(r"^(\S+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     assert pins == [("torch", "2.13.0")]
+
+
+def test_the_kernels_build_from_an_installed_wheel(installed: Path) -> None:
+    code = (
+        "from centermask_edge.kernels.library import load_host\n"
+        "from centermask_edge.kernels.build import host_recipe\n"
+        "assert '_files' in str(host_recipe().sources), host_recipe().sources\n"
+        "print(load_host().device_name())"
+    )
+    if find_host_compiler() is None:
+        pytest.skip("no C++ compiler")
+    assert python(code, installed) == "host"

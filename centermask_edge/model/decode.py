@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from centermask_edge.boxes import nms
+from centermask_edge.kernels.decode_nms import MAX_DETECTIONS, MAX_TOPK
 from centermask_edge.model import kernel_ops
 from centermask_edge.model.fcos import STRIDES, DensePredictions, level_locations
 
@@ -61,9 +62,9 @@ def candidates(dense: DensePredictions, image: int, config: DecodeConfig) -> Box
 def detect(dense: DensePredictions, config: DecodeConfig) -> list[Boxes]:
     """Final boxes of every picture of the batch, at most ``config.max_detections`` each.
 
-    On a GPU the CUDA kernel does all of it (see ``kernel_ops.usable``).
+    On a GPU the CUDA kernel does all of it (see ``kernel_ops.usable``), within its limits.
     """
-    if kernel_ops.usable(dense.logits[0]):
+    if _within_limits(config) and kernel_ops.usable(dense.logits[0]):
         return detect_with_kernel(dense, config)
     results = []
     for image in range(dense.logits[0].shape[0]):
@@ -79,6 +80,10 @@ def detect(dense: DensePredictions, config: DecodeConfig) -> list[Boxes]:
         ).to(found.boxes.device)
         results.append(Boxes(found.boxes[keep], found.scores[keep], found.classes[keep]))
     return results
+
+
+def _within_limits(config: DecodeConfig) -> bool:
+    return config.pre_nms_topk <= MAX_TOPK and config.max_detections <= MAX_DETECTIONS
 
 
 def detect_with_kernel(dense: DensePredictions, config: DecodeConfig) -> list[Boxes]:

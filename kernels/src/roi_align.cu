@@ -316,6 +316,7 @@ inline int check(const cm_roi_align_params& p) {
   if (p.type != CM_FLOAT32 && p.type != CM_FLOAT16 && p.type != CM_INT8) return CM_BAD_TYPE;
   if (p.images < 1 || p.channels < 1 || p.rois_count < 0 || p.side < 1) return CM_BAD_SHAPE;
   if (p.side > CM_ROI_ALIGN_MAX_SIDE) return CM_OVER_LIMIT;
+  if (p.rois_count == 0) return CM_OK;
   if (!p.roi_image || p.count)
     if (p.rois_per_image < 1 || int64_t(p.rois_per_image) * p.images < p.rois_count)
       return CM_BAD_SHAPE;
@@ -327,7 +328,6 @@ inline int check(const cm_roi_align_params& p) {
     if (p.type == CM_INT8 && !usable_scale(p.feature_scale[l])) return CM_BAD_VALUE;
   }
   if (p.type == CM_INT8 && !usable_scale(p.output_scale)) return CM_BAD_VALUE;
-  if (p.rois_count == 0) return CM_OK;
   if (!p.rois || !p.image_size || !p.output) return CM_NULL_POINTER;
   for (const void* f : p.features) {
     if (!f) return CM_NULL_POINTER;
