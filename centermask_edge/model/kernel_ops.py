@@ -17,20 +17,43 @@ from torch import Tensor
 from centermask_edge.errors import KernelError
 from centermask_edge.kernels import decode_nms as decode
 from centermask_edge.kernels import roi_align, spatial_attention
-from centermask_edge.kernels.library import FLOAT16, FLOAT32, Library, load_cuda, load_host
+from centermask_edge.kernels.library import Library, load_cuda, load_host
+from centermask_edge.model.kernel_arguments import (
+    TYPES,
+    check_attention,
+    check_maps,
+    check_rois,
+    element_type,
+)
 
-_TYPES = {torch.float32: FLOAT32, torch.float16: FLOAT16}
 STRIDES = (8, 16, 32, 64, 128)
+_chosen: list[Library] = []  # by use_library; the last one counts
+
+
+def use_library(library: Library) -> None:
+    """Takes this build for CUDA tensors from now on, not the one for all architectures."""
+    _chosen.append(library)
+    _cuda.cache_clear()
+
+
+def _load_cuda() -> Library:
+    return _chosen[-1] if _chosen else load_cuda()
 
 
 @cache
 def _cuda() -> Library | None:
     """The kernels for GPUs; None, with one warning, where they cannot be built or loaded."""
     try:
-        return load_cuda()
+        return _load_cuda()
     except KernelError as error:
         warnings.warn(f"running without the CUDA kernels: {error}", RuntimeWarning, stacklevel=3)
         return None
+
+
+# A compiler of torch's must not trace the building.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _available() -> bool:
+    return _cuda() is not None
 
 
 def usable(x: Tensor) -> bool:
@@ -39,13 +62,13 @@ def usable(x: Tensor) -> bool:
     They are for GPUs, have no gradients, know float32 and float16, and a trace for export must
     see torch's own operators.
     """
-    if not x.is_cuda or torch.is_grad_enabled() or x.dtype not in _TYPES:
+    if not x.is_cuda or torch.is_grad_enabled() or x.dtype not in TYPES:
         return False
-    return not torch.onnx.is_in_onnx_export() and _cuda() is not None
+    return not torch.onnx.is_in_onnx_export() and _available()
 
 
 def _library(x: Tensor) -> Library:
-    return load_cuda() if x.is_cuda else load_host()
+    return _load_cuda() if x.is_cuda else load_host()
 
 
 def _call(name: str, params: ctypes.Structure, x: Tensor) -> None:
@@ -56,12 +79,6 @@ def _call(name: str, params: ctypes.Structure, x: Tensor) -> None:
         _library(x).call(name, params, torch.cuda.current_stream(x.device).cuda_stream)
 
 
-def _type(x: Tensor, what: str) -> int:
-    if x.dtype not in _TYPES:
-        raise KernelError(f"{what} takes float32 or float16 tensors; this one is {x.dtype}")
-    return _TYPES[x.dtype]
-
-
 def _packed(x: Tensor) -> bool:
     """Whether a tensor lies channels last and the kernels can read it so."""
     if x.is_contiguous() or x.shape[1] % 8:
@@ -69,18 +86,11 @@ def _packed(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last)
 
 
-def _check_one_device(what: str, *tensors: Tensor) -> None:
-    devices = {t.device for t in tensors}
-    if len(devices) > 1:
-        names = ", ".join(sorted(map(str, devices)))
-        raise KernelError(f"{what} takes tensors of one device; these are on {names}")
-
-
 @torch.library.custom_op(
     "centermask::spatial_attention", mutates_args=(), schema="(Tensor x, Tensor weight) -> Tensor"
 )
 def _spatial_attention(x: Tensor, weight: Tensor) -> Tensor:
-    _check_one_device("spatial_attention", x, weight)
+    check_attention(x, weight)
     packed = _packed(x)
     x = x if packed else x.contiguous()
     weight = weight.contiguous()
@@ -94,9 +104,9 @@ def _spatial_attention(x: Tensor, weight: Tensor) -> Tensor:
         channels=channels,
         height=height,
         width=width,
-        type=_type(x, "spatial_attention"),
+        type=element_type("spatial_attention", x),
         pack=channels if packed else 1,
-        weight_type=_type(weight, "spatial_attention"),
+        weight_type=element_type("spatial_attention", weight),
     )
     _call("spatial_attention", params, x)
     return y
@@ -122,7 +132,8 @@ def _pyramid_roi_align(
     image_size: Tensor,
     side: int,
 ) -> Tensor:
-    _check_one_device("pyramid_roi_align", p3, p4, p5, rois, roi_image, image_size)
+    check_rois((p3, p4, p5), rois, roi_image, image_size, side)
+    kind = element_type("pyramid_roi_align", p3, p4, p5)
     packed = all(_packed(p) for p in (p3, p4, p5))
     levels = [p if packed else p.contiguous() for p in (p3, p4, p5)]
     boxes, owner = rois.float().contiguous(), roi_image.long().contiguous()
@@ -141,7 +152,7 @@ def _pyramid_roi_align(
         channels=channels,
         rois_count=len(rois),
         side=side,
-        type=_type(p3, "pyramid_roi_align"),
+        type=kind,
         pack=channels if packed else 1,
         index_bytes=8,
     )
@@ -184,9 +195,9 @@ def _decode_nms(
     pre_nms_topk: int,
     max_detections: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    _check_one_device("decode_nms", *logits, *reg, *centerness)
+    check_maps(logits, reg, centerness, max_detections)
     first = logits[0]
-    params = decode.Params(type=_type(first, "decode_nms"), index_bytes=8)
+    params = decode.Params(type=element_type("decode_nms", first), index_bytes=8)
     decode.sizes(params, [tuple(m.shape) for m in logits], STRIDES[: len(logits)])
     decode.thresholds(
         params, decode.Options(score_threshold, nms_threshold, pre_nms_topk, max_detections)
