@@ -70,7 +70,7 @@ class FixedCenterMask(nn.Module):
         )
         probability, iou = self.model.masks(features, classes.flatten())
         live = torch.arange(kept, device=images.device) < count[:, None]
-        masks = probability.view(-1, kept, *probability.shape[1:]).float()
-        quality = torch.where(live, scores * iou.view(-1, kept).float(), 0.0)
+        masks = probability.reshape(-1, kept, *probability.shape[1:]).float()
+        quality = torch.where(live, scores * iou.reshape(-1, kept).float(), 0.0)
         masks = torch.where(live[..., None, None], masks, 0.0)
         return FixedDetections(boxes, scores, quality, classes, masks, count)
