@@ -42,7 +42,7 @@ check: $(HAS_TEST)
 
 # No virtual environment: the machine's own torch is the one that fits its GPU.
 gpu:
-	@$(GPU_PYTHON) -c 'import torch, numpy' || { echo "$(GPU_PYTHON) has no torch or numpy; name \
+	@$(GPU_PYTHON) -c 'import torch, numpy' 2>/dev/null || { echo "$(GPU_PYTHON) has no torch or numpy; name \
 	another: make gpu GPU_PYTHON=/path/to/python3" >&2; exit 2; }
 	PYTHONPATH=. $(GPU_PYTHON) bench/gpu.py
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
+from centermask_edge.errors import KernelError
+
 Run = Callable[[], object]
 FLUSH_BYTES = 512 << 20
 GRAPH_RUNS = 10
+_NOT_CAPTURED = (RuntimeError, ValueError, KernelError)
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,16 @@ class Times:
     cold_p50_us: float
     cold_p95_us: float
     warm_p50_us: float | None
+    warm_p95_us: float | None
     why_not_warm: str | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Times of the variants that ran, and why the others did not."""
+
+    times: dict[str, Times]
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 class CpuTimer:
@@ -38,9 +50,9 @@ class CpuTimer:
         run()
         return (time.perf_counter() - start) * 1e6
 
-    def warm(self, run: Run, rounds: int) -> tuple[float | None, str | None]:
-        """Median microseconds a run, without a graph."""
-        return float(np.median([self.time_once(run) for _ in range(rounds)])), None
+    def warm(self, run: Run, rounds: int) -> list[float]:
+        """Microseconds a run, without a graph."""
+        return [self.time_once(run) for _ in range(rounds)]
 
 
 class GpuTimer:
@@ -59,20 +71,13 @@ class GpuTimer:
         end.synchronize()
         return float(start.elapsed_time(end)) * 1e3
 
-    def warm(self, run: Run, rounds: int) -> tuple[float | None, str | None]:
-        """Median microseconds a run inside a CUDA graph, or why there is no graph."""
-        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
-        try:
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                run()
-            torch.cuda.current_stream().wait_stream(stream)
-            with torch.cuda.graph(graph):
-                for _ in range(GRAPH_RUNS):
-                    run()
-        except (RuntimeError, ValueError) as error:
-            torch.cuda.synchronize()
-            return None, str(error).splitlines()[0]
+    def warm(self, run: Run, rounds: int) -> list[float]:
+        """Microseconds a run inside a CUDA graph.
+
+        Raises:
+            RuntimeError: the run cannot be captured; the stream is as it was before.
+        """
+        graph = _capture(run)
         times = []
         for _ in range(rounds):
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -81,7 +86,25 @@ class GpuTimer:
             end.record()
             end.synchronize()
             times.append(float(start.elapsed_time(end)) * 1e3 / GRAPH_RUNS)
-        return float(np.median(times)), None
+        return times
+
+
+def _capture(run: Run) -> torch.cuda.CUDAGraph:
+    graph, stream, before = torch.cuda.CUDAGraph(), torch.cuda.Stream(), torch.cuda.current_stream()
+    try:
+        stream.wait_stream(before)
+        with torch.cuda.stream(stream):
+            run()
+        before.wait_stream(stream)
+        with torch.cuda.graph(graph):
+            for _ in range(GRAPH_RUNS):
+                run()
+    except BaseException:
+        # A capture that fails leaves its own stream as the current one.
+        torch.cuda.set_stream(before)
+        torch.cuda.synchronize()
+        raise
+    return graph
 
 
 Timer = CpuTimer | GpuTimer
@@ -89,27 +112,57 @@ Timer = CpuTimer | GpuTimer
 
 def compare(
     timer: Timer, variants: dict[str, Run], rounds: int, waiting: Collection[str] = ()
-) -> dict[str, Times]:
-    """Times of all variants of one job, taken in turns after two warm-up runs each.
+) -> Comparison:
+    """All variants of one job, taken in turns after two warm-up runs each.
 
-    Those named in ``waiting`` wait for the device in the middle, and no graph can hold them.
+    Those named in ``waiting`` wait for the device in the middle, and no graph can hold them. A
+    variant that fails is left out: another library's trouble must not cost our own figures.
+
+    Raises:
+        KernelError: the kernel itself fails; RuntimeError where CUDA does.
     """
-    for run in variants.values():
-        run()
-        run()
-    cold: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(rounds):
-        for name, run in variants.items():
-            cold[name].append(timer.time_once(run))
-    found = {}
+    failed: dict[str, str] = {}
     for name, run in variants.items():
-        why: str | None = "it waits for the device"
-        warm = None
-        if name not in waiting:
-            warm, why = timer.warm(run, max(rounds // 2, 1))
-        p50, p95 = np.percentile(cold[name], (50, 95))
-        found[name] = Times(float(p50), float(p95), warm, why)
-    return found
+        try:
+            run()
+            run()
+        except Exception as fault:  # torch's compiler alone has dozens of kinds
+            if name in ("kernel", "again"):
+                raise
+            failed[name] = first_line(fault)
+    left = {name: run for name, run in variants.items() if name not in failed}
+    cold: dict[str, list[float]] = {name: [] for name in left}
+    for _ in range(rounds):
+        for name, run in left.items():
+            cold[name].append(timer.time_once(run))
+    return Comparison(
+        {
+            name: _times(timer, run, cold[name], max(rounds // 2, 1), name in waiting)
+            for name, run in left.items()
+        },
+        failed,
+    )
+
+
+def _times(timer: Timer, run: Run, cold: list[float], rounds: int, waits: bool) -> Times:
+    p50, p95 = (float(p) for p in np.percentile(cold, (50, 95)))
+    if waits:
+        return Times(p50, p95, None, None, "it waits for the device")
+    try:
+        warm = np.percentile(timer.warm(run, rounds), (50, 95))
+    except _NOT_CAPTURED as fault:
+        return Times(p50, p95, None, None, first_line(fault))
+    return Times(p50, p95, float(warm[0]), float(warm[1]))
+
+
+def first_line(fault: BaseException) -> str:
+    """Kind and first line of an error.
+
+    >>> first_line(ValueError("a bad day"))
+    'ValueError: a bad day'
+    """
+    text = (str(fault).strip().splitlines() or ["no text"])[0]
+    return f"{type(fault).__name__}: {text[:300]}"
 
 
 def copy_bandwidth(timer: Timer, device: str, size: int, rounds: int) -> float:
