@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +129,10 @@ def test_half_precision_is_ieee(shim: Library) -> None:
     nan = np.isnan(want)
     np.testing.assert_array_equal(np.isnan(out), nan)
     np.testing.assert_array_equal(out[~nan].view(np.uint32), want[~nan].view(np.uint32))
+
+
+def test_launches_from_several_threads_take_turns(shim: Library) -> None:
+    shim.configure_host()
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: run(shim, "neighbour"), range(40)))
+    assert all(code == 0 and same(out) for code, out in answers)

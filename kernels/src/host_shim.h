@@ -19,6 +19,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <random>
 #include <vector>
 
@@ -53,8 +54,9 @@ inline Settings& settings() {
   return chosen;
 }
 
-// One block at a time; the library is used from one thread at a time (tests hold a lock).
+// One block at a time; a launch holds the lock until its last block is done.
 struct Machine {
+  std::mutex lock;
   Dim grid, block_index;
   unsigned threads = 0, current = 0;
   size_t shared_bytes = 0;
@@ -159,6 +161,7 @@ int launch(void (*kernel)(Params), Dim grid, unsigned threads, size_t shared, vo
   Machine& m = machine();
   if (threads == 0 || threads > 1024 || shared > settings().shared_limit) return CM_OVER_LIMIT;
   if (grid.y > 65535 || grid.z > 65535) return CM_OVER_LIMIT;
+  const std::lock_guard<std::mutex> alone(m.lock);
   struct Call {
     void (*kernel)(Params);
     const Params* params;
