@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from gpu_attention import attention_jobs
 from gpu_decode import decode_jobs
@@ -13,10 +13,12 @@ from gpu_rois import roi_align_jobs
 from centermask_edge.kernels.library import Library
 
 
-def all_jobs(scale: Scale, library: Library) -> Iterator[Job]:
-    """Every job, one kernel after the other; each is made when the one before is done."""
-    yield from attention_jobs(scale)
-    yield from decode_jobs(scale)
-    yield from preprocess_jobs(scale, library)
-    yield from overlay_jobs(scale, library)
-    yield from roi_align_jobs(scale, library)
+def job_groups(scale: Scale, library: Library) -> Mapping[str, Iterator[Job]]:
+    """The jobs of each kernel; each is made when the one before is done."""
+    return {
+        "spatial_attention": attention_jobs(scale),
+        "decode_nms": decode_jobs(scale),
+        "preprocess": preprocess_jobs(scale, library),
+        "mask_overlay": overlay_jobs(scale, library),
+        "roi_align": roi_align_jobs(scale, library),
+    }

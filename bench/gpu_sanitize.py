@@ -2,43 +2,49 @@
 
 Needs numpy and the library alone, so that the sanitizer has little to follow.
 
-    compute-sanitizer --tool memcheck python3 bench/gpu_sanitize.py LIBRARY [EVERY]
+    compute-sanitizer --tool memcheck python3 bench/gpu_sanitize.py LIBRARY [EVERY [SECONDS]]
 """
 
 from __future__ import annotations
 
 import importlib
-import re
+import itertools
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
-from centermask_edge.kernels.library import Library
+from centermask_edge.kernels.library import Library, load_cuda
 from centermask_edge.kernels.verify import KERNELS
 
-_SUMMARY = re.compile(r"(?:ERROR SUMMARY|RACECHECK SUMMARY): (\d+)")
+Case = tuple[Any, Any]  # the module that checks it, and the case
 
 
-def findings(output: str) -> int | None:
-    """Number of errors or hazards in the sanitizer's output; None where it gives no summary.
+def load(path: Path) -> Library:
+    """The library; the launchers alone are not enough where NVRTC made the machine code."""
+    return load_cuda() if path.name.startswith("driver-") else Library(path)
 
-    >>> findings("========= ERROR SUMMARY: 0 errors")
-    0
-    """
-    found = [int(number) for number in _SUMMARY.findall(output)]
-    return sum(found) if found else None
+
+def in_turns(every: int) -> list[Case]:
+    """Every n-th case, the kernels in turns, so that each has had some when the time is up."""
+    modules = [importlib.import_module(f"centermask_edge.kernels.cases.{k}") for k in KERNELS]
+    columns = [[(module, case) for case in module.cases()[::every]] for module in modules]
+    rows = itertools.zip_longest(*columns)
+    return [entry for row in rows for entry in row if entry is not None]
 
 
 def main(arguments: list[str]) -> int:
-    """Runs every n-th case; 1 if one differs from its reference."""
-    library = Library(Path(arguments[0]))
+    """Runs every n-th case within so many seconds; an error if one differs from its reference."""
+    library = load(Path(arguments[0]))
     every = int(arguments[1]) if len(arguments) > 1 else 1
-    done = 0
-    for kernel in KERNELS:
-        cases = importlib.import_module(f"centermask_edge.kernels.cases.{kernel}")
-        for case in cases.cases()[::every]:
-            cases.check(library, case)
-            done += 1
-    sys.stdout.write(f"{done} cases on {library.device_name()}\n")
+    limit_s = float(arguments[2]) if len(arguments) > 2 else float("inf")
+    cases, start, done = in_turns(every), time.monotonic(), 0
+    for module, case in cases:
+        if time.monotonic() - start > limit_s:
+            break
+        module.check(library, case)
+        done += 1
+    sys.stdout.write(f"{done} of {len(cases)} cases on {library.device_name()}\n")
     return 0
 
 

@@ -8,7 +8,7 @@ of several runs, divided by their number, which leaves launch gaps out.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -111,7 +111,7 @@ Timer = CpuTimer | GpuTimer
 
 
 def compare(
-    timer: Timer, variants: dict[str, Run], rounds: int, waiting: Collection[str] = ()
+    timer: Timer, variants: Mapping[str, Run], rounds: int, waiting: Collection[str] = ()
 ) -> Comparison:
     """All variants of one job, taken in turns after two warm-up runs each.
 
