@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from centermask_edge.errors import KernelError
+from centermask_edge.kernels.arrays import Arena
 from centermask_edge.kernels.cases import mask_overlay as cases
-from centermask_edge.kernels.cases.mask_overlay import Case
+from centermask_edge.kernels.cases.mask_overlay import Case, Floats
 from centermask_edge.kernels.library import Library
-from centermask_edge.kernels.mask_overlay import Params, mask_overlay
-from centermask_edge.masks import Bools, paste_full
+from centermask_edge.kernels.mask_overlay import MAX_INSTANCES, Params, mask_overlay
+from centermask_edge.live import draw
+from centermask_edge.masks import paste_full
 
 MUTATIONS: list[tuple[str, str, str]] = [
     # Drawn from the first to the last: the worst ends on top.
@@ -50,11 +53,13 @@ def test_no_order_of_threads_changes_a_pixel(host: Library, order: int) -> None:
         host.configure_host()
 
 
-def away_from_the_edge(mask: Bools, shape: tuple[int, int]) -> Bools:
-    """Pixels whose neighbours all agree: a last bit cannot turn them."""
-    wide = np.pad(mask, 1, mode="edge")
-    near = [wide[y : y + shape[0], x : x + shape[1]] for y in range(3) for x in range(3)]
-    return np.asarray(np.logical_and.reduce(near) | ~np.logical_or.reduce(near))
+def probability(mask: Floats, box: Floats, side: int) -> NDArray[np.float64]:
+    """The bilinear sample at every pixel of a square frame, in double precision."""
+    weights = []
+    for low, high in (box[1::2].astype(np.float64), box[0::2].astype(np.float64)):
+        cells = (np.arange(side) + 0.5 - low) / (high - low) * len(mask) - 0.5
+        weights.append(np.maximum(1 - np.abs(cells[:, None] - np.arange(len(mask))), 0))
+    return np.asarray(weights[0] @ mask @ weights[1].T)
 
 
 coordinate = st.floats(0, 60, width=32)
@@ -66,12 +71,18 @@ def test_a_mask_is_where_the_sinks_paste_it(
     host: Library, x0: float, y0: float, x1: float, y1: float, seed: int
 ) -> None:
     box = np.array([[min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)]], np.float32)
-    mask = cases.make_masks(Case(instances=1), np.random.default_rng(seed))
+    assume(box[0, 2] > box[0, 0] and box[0, 3] > box[0, 1])
+    random = np.random.default_rng(seed)
+    mask = random.uniform(0, 1, (1, 28, 28)).astype(np.float32)
+    if seed % 2:
+        mask = cases.make_masks(Case(instances=1), random)
     want = paste_full(mask[0], box[0], 60, 60)
     ink = np.full((1, 3), 255, np.uint8)
     frame = np.zeros((60, 60, 3), np.uint8)
     drawn, area = mask_overlay(host, frame, mask, box, ink, opacity=1.0)
-    sure = away_from_the_edge(want, (60, 60))
+    # Nearer to one half the order of the additions decides.
+    sure = np.abs(probability(mask[0], box[0], 60) - 0.5) >= 1e-4
+    assert sure.mean() > 0.98
     np.testing.assert_array_equal((drawn[..., 0] == 255)[sure], want[sure])
     assert area[0] == (drawn[..., 0] == 255).sum()
 
@@ -97,6 +108,48 @@ def test_the_first_is_on_top(host: Library) -> None:
     drawn, area = mask_overlay(host, frame, masks, boxes, colors, opacity=1.0)
     assert drawn[10, 10].tolist() == [255, 0, 0]
     assert area[0] == area[1] > 300
+
+
+def test_colours_blend_as_the_drawing_does(host: Library) -> None:
+    # Row r is under one mask of grey r; column x has value x: every pair there is.
+    values = np.arange(256)
+    frame = np.broadcast_to(values[None, :, None], (256, 256, 3)).astype(np.uint8)
+    boxes = np.stack((0 * values, values, 0 * values + 256, values + 1), 1).astype(np.float32)
+    colors = np.repeat(values[:, None], 3, axis=1).astype(np.uint8)
+    masks, opacity = np.ones((256, 28, 28), np.float32), draw._OPACITY
+    found, area = mask_overlay(host, frame, masks, boxes, colors, opacity=opacity)
+    assert (area == 256).all()
+    want = np.concatenate([draw._tint((int(c), int(c), int(c))) for c in values])
+    assert np.abs(found.astype(int) - want).max() <= 1
+    # Half way between two levels the last bit decides: that of 0.45 differs in double and float.
+    exact = values[None] * (1 - opacity) + values[:, None] * opacity
+    tie = np.abs(exact % 1 - 0.5) < 1e-4
+    np.testing.assert_array_equal(found[~tie], want[~tie])
+
+
+def test_as_many_instances_as_the_kernel_takes(host: Library) -> None:
+    frame = np.zeros((8, 32, 3), np.uint8)
+    masks = np.ones((MAX_INSTANCES, 2, 2), np.float32)
+    boxes = np.tile(np.array([0, 0, 32, 8], np.float32), (MAX_INSTANCES, 1))
+    colors = np.random.default_rng(0).integers(1, 256, (MAX_INSTANCES, 3), dtype=np.uint8)
+    drawn, area = mask_overlay(host, frame, masks, boxes, colors, opacity=1.0)
+    assert area[0] > 0
+    assert (area == area[0]).all()
+    assert (drawn == colors[0]).all(axis=2).sum() == area[0]
+
+
+def test_areas_need_not_be_wanted(host: Library) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (20, 40, 3), dtype=np.uint8)
+    masks, colors = np.ones((1, 28, 28), np.float32), np.full((1, 3), 9, np.uint8)
+    boxes = np.array([[3, 2, 37, 15]], np.float32)
+    want, _ = mask_overlay(host, frame, masks, boxes, colors)
+    with Arena(host) as arena:
+        params = Params(frame=arena.put(frame), masks=arena.put(masks), boxes=arena.put(boxes))
+        params.colors, params.opacity = arena.put(colors), 0.45
+        params.pitch, params.height, params.width = 120, 20, 40
+        params.instances, params.side = 1, 28
+        host.call("mask_overlay", params)
+        np.testing.assert_array_equal(arena.get(params.frame, frame.shape, np.uint8), want)
 
 
 @pytest.mark.parametrize(

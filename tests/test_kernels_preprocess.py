@@ -15,7 +15,7 @@ from centermask_edge.kernels.cases.preprocess import Case
 from centermask_edge.kernels.library import Library
 from centermask_edge.kernels.preprocess import BT601, NV12, Params, Plan, make_params, preprocess
 from centermask_edge.kernels.reference.preprocess import nv12_to_bgr, resize
-from centermask_edge.preprocess import Preprocess
+from centermask_edge.preprocess import Preprocess, resized_size
 from centermask_edge.preprocess import resize as training_resize
 
 MUTATIONS: list[tuple[str, str, str]] = [
@@ -33,6 +33,11 @@ MUTATIONS: list[tuple[str, str, str]] = [
     ("preprocess.cu", "x < p.resized_width && y <", "x <= p.resized_width && y <"),
     # U and V exchanged.
     ("preprocess.cu", "(y + job.yuv[5] * u) >> 16", "(y + job.yuv[5] * v) >> 16"),
+    # The chroma plane read with the luma plane's pitch, and with its stride.
+    ("preprocess.cu", "row / 2 * p.chroma_pitch", "row / 2 * p.source_pitch"),
+    ("preprocess.cu", "image * p.chroma_stride", "image * p.source_stride"),
+    # Pictures taken for adjacent.
+    ("preprocess.cu", "image * p.source_stride", "image * p.source_height * p.source_pitch"),
 ]  # fmt: skip
 
 ALL = cases.cases()
@@ -72,6 +77,16 @@ def test_the_resize_is_within_one_level_of_the_training_resize(
         np.testing.assert_array_equal(resize(image, one), training_resize(image, one))
 
 
+@pytest.mark.parametrize("size", [(120, 160), (108, 192), (192, 108)])
+def test_camera_sizes_equal_the_training_resize(host: Library, size: tuple[int, int]) -> None:
+    # A fourth of 480 x 640 and a tenth of 1080 x 1920, to the fourth and tenth of 600 and 1000.
+    scale = 4 if size[0] == 120 else 10
+    to = resized_size(*size, 600 // scale, 1000 // scale)
+    image = np.random.default_rng(2).integers(0, 256, (*size, 3), dtype=np.uint8)
+    found = preprocess(host, image[None], Plan(to, to, mean=(0.0, 0.0, 0.0)))[0]
+    np.testing.assert_array_equal(found.transpose(1, 2, 0), training_resize(image, to))
+
+
 @pytest.mark.parametrize("name", sorted(PRESETS))
 @pytest.mark.parametrize("size", [(120, 213), (97, 61)])
 def test_equals_what_training_and_every_engine_use(
@@ -95,7 +110,8 @@ def test_equals_what_training_and_every_engine_use(
 
 def test_nv12_is_within_one_level_of_opencv() -> None:
     cv2: Any = pytest.importorskip("cv2")
-    y, u, v = np.meshgrid(np.arange(16, 236, 3), np.arange(16, 241, 8), np.arange(16, 241, 8))
+    # Beyond the nominal range, too: cameras give such bytes.
+    y, u, v = np.meshgrid(np.arange(256), np.arange(0, 256, 15), np.arange(0, 256, 15))
     luma = y.reshape(-1, 1).astype(np.uint8).repeat(2, 0).repeat(2, 1)
     pairs = np.stack((u.ravel(), v.ravel()), axis=1).astype(np.uint8)
     frame = np.concatenate((luma, pairs))
@@ -153,6 +169,27 @@ def test_wrong_fields_are_refused(
     params: Params = make_params(PLAN, 1, 48, 64)
     params.source = params.tables = params.output = 4096
     params.source_pitch = 3 * 64
+    setattr(params, field, value)
+    with pytest.raises(KernelError, match=message):
+        host.call("preprocess", params)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("source_height", 47, "size"),
+        ("source_width", 63, "size"),
+        ("source_pitch", 63, "size"),
+        ("chroma_pitch", 63, "size"),
+        ("chroma", None, "null"),
+    ],
+)
+def test_wrong_fields_of_nv12_are_refused(
+    host: Library, field: str, value: int | None, message: str
+) -> None:
+    params: Params = make_params(replace(PLAN, source_format=NV12), 1, 48, 64)
+    params.source = params.chroma = params.tables = params.output = 4096
+    params.source_pitch = params.chroma_pitch = 64
     setattr(params, field, value)
     with pytest.raises(KernelError, match=message):
         host.call("preprocess", params)

@@ -107,6 +107,14 @@ def tables(library: Library, params: Params) -> NDArray[np.int32]:
     return memory
 
 
+def _spaced(rows: Bytes, padding: int) -> tuple[Bytes, int, int]:
+    """Rows (N, R, B) with bytes between them and between the pictures; pitch and stride."""
+    apart = np.pad(rows, ((0, 0), (0, 0), (0, padding)), constant_values=0xA5)
+    flat = apart.reshape(len(rows), rows.shape[1] * apart.shape[2])
+    flat = np.pad(flat, ((0, 0), (0, padding)), constant_values=0xA5)
+    return flat, apart.shape[2], flat.shape[1]
+
+
 def preprocess(library: Library, frames: Bytes, plan: Plan, padding: int = 0) -> NDArray[Any]:
     """Network input of a batch of frames, (N, 3, Hp, Wp), zero beyond the picture.
 
@@ -114,7 +122,8 @@ def preprocess(library: Library, frames: Bytes, plan: Plan, padding: int = 0) ->
         library: which build.
         frames: uint8 (N, H, W, 3); NV12: (N, H * 3 / 2, W), luma above interleaved U and V.
         plan: what to make of them.
-        padding: bytes between the rows, as a capture card leaves them.
+        padding: bytes between the rows and between the pictures, as a capture card leaves them;
+            twice as many in NV12's chroma plane, which has a pitch and a stride of its own.
 
     Raises:
         KernelError: the kernel refuses the arguments.
@@ -122,16 +131,17 @@ def preprocess(library: Library, frames: Bytes, plan: Plan, padding: int = 0) ->
     images, rows = frames.shape[:2]
     nv12 = plan.source_format == NV12
     height, width = (rows * 2 // 3 if nv12 else rows), frames.shape[2]
-    lines = frames.reshape(images, rows, -1)
-    lines = np.concatenate((lines, np.full((images, rows, padding), 0xA5, np.uint8)), axis=2)
     params = make_params(plan, images, height, width)
     shape = (images, 3, *plan.padded)
     with Arena(library) as arena:
         params.tables = arena.put(tables(library, params))
-        params.source = arena.put(lines)
-        params.source_pitch = params.chroma_pitch = lines.shape[2]
-        params.source_stride = params.chroma_stride = rows * lines.shape[2]
-        params.chroma = params.source + height * lines.shape[2] if nv12 else None
+        plane = frames[:, :height].reshape(images, height, -1)
+        memory, params.source_pitch, params.source_stride = _spaced(plane, padding)
+        params.source = arena.put(memory)
+        if nv12:
+            pairs = frames[:, height:]
+            memory, params.chroma_pitch, params.chroma_stride = _spaced(pairs, 2 * padding)
+            params.chroma = arena.put(memory)
         params.output = arena.new(shape, plan.dtype)
         library.call("preprocess", params)
         return arena.get(params.output, shape, plan.dtype)

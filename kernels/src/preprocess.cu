@@ -1,17 +1,19 @@
 // Resize, normalise and pad a frame in one launch, by the training resize's own arithmetic.
 //
-// Training resizes 8-bit pictures (Pillow, bilinear with antialiasing) in two passes, each an integer
-// dot product with 22-bit weights and rounded to 8 bits. The weights depend on the sizes alone: the
-// CPU makes them in double precision once, and both passes here are the same integer sums, rows
-// first. The difference to the training resize: none where it takes rows first, too (Pillow before 13
-// always does); one grey level at most where it takes columns first (Pillow 13, where it finds that
-// cheaper). NV12 frames also differ by their conversion to BGR: one level from OpenCV's for BT.601.
+// Training resizes 8-bit pictures (Pillow, bilinear with antialiasing) in two passes, each an
+// integer dot product with 22-bit weights and rounded to 8 bits. The weights depend on the sizes
+// alone: the CPU makes them in double precision once, and both passes here are the same integer
+// sums, rows first. The difference to the training resize: none where it takes rows first, too
+// (Pillow before 13 always does); one grey level at most where it takes columns first (Pillow 13,
+// where it finds that cheaper: not for the usual camera sizes). NV12 frames also differ by their
+// conversion to BGR: one level from OpenCV's for BT.601.
 //
 // A block makes kColumns x tile_rows outputs: the first pass of the source rows it needs goes to
-// shared memory as bytes, the second reads it from there. Bytes: the source once, and the rows that
-// two tiles share once more (a fifth, at 1080 to 562 rows and 16 rows a tile); the output once.
-// Arithmetic: about a hundred integer operations an output pixel at that size. Tile sizes come from
-// counting, not from a GPU: bench/results/ says which figures exist.
+// shared memory as bytes, the second reads it from there. Bytes: the source once, and what two
+// tiles share once more (6 % of the rows and 2 % of the columns, at 1080 to 562 rows and 16 rows a
+// tile); the output once. Arithmetic: about a hundred integer operations an output pixel at that
+// size. Tile sizes come from counting: no GPU has timed this kernel yet; figures go to
+// bench/results/.
 #include "checks.h"
 #include "common.h"
 
@@ -35,7 +37,7 @@ struct Job {
   cm_preprocess_params p;
   Axis x, y;
   int tile_rows;
-  int yuv[6];  // luma offset, then weights of Y, V in R, U in G, V in G, U in B; 16 bits of fraction
+  int yuv[6];  // luma offset; weights of Y, V in R, U in G, V in G, U in B with 16-bit fraction
 };
 
 }  // namespace pre

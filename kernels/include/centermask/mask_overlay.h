@@ -20,7 +20,7 @@ typedef struct {
 } cm_mask_overlay_params;
 
 CM_API size_t cm_mask_overlay_params_size(void);
-/* Queues one kernel, and the clearing of area where it is wanted. The first instance ends on top. */
+/* Queues one kernel, and the clearing of area if wanted. The first instance ends on top. */
 CM_API int cm_mask_overlay(const cm_mask_overlay_params* params, void* stream);
 
 #endif

@@ -9,7 +9,7 @@ enum { CM_BT601 = 0, CM_BT709 = 1 };                   /* matrix, NV12 only */
 
 typedef struct {
   const uint8_t* source; /* [images] of source_height rows of source_pitch bytes; NV12: luma */
-  const uint8_t* chroma; /* NV12: [images] of source_height / 2 rows of interleaved U, V; else null */
+  const uint8_t* chroma; /* NV12: [images] of source_height / 2 rows of U, V pairs; else null */
   const int32_t* tables; /* what cm_preprocess_fill_tables wrote, where the kernel can read it */
   void* output;          /* [images, 3, padded_height, padded_width] */
   int64_t source_stride, chroma_stride; /* bytes from one picture to the next */
