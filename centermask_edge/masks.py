@@ -35,7 +35,8 @@ def _weights(low: np.float32, high: np.float32, first: int, last: int, side: int
     The centre x + 0.5 lies at ``(x + 0.5 - low) / (high - low) * side - 0.5`` in cells.
     """
     centres = np.arange(first, last, dtype=np.float32) + np.float32(0.5)
-    grid = (centres - low) / (high - low) * np.float32(2) - np.float32(1)
+    with np.errstate(over="ignore"):  # a box too thin for any centre: infinitely far, weight 0
+        grid = (centres - low) / (high - low) * np.float32(2) - np.float32(1)
     cells = ((grid + np.float32(1)) * np.float32(side) - np.float32(1)) / np.float32(2)
     distance = np.abs(cells[:, None] - np.arange(side, dtype=np.float32)[None])
     weights: Floats = np.maximum(np.float32(1) - distance, np.float32(0))

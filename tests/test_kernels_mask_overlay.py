@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -66,6 +66,7 @@ coordinate = st.floats(0, 60, width=32)
 
 
 @settings(max_examples=40)
+@example(0.0, 0.0, 1.0, 1e-45, 0)
 @given(coordinate, coordinate, coordinate, coordinate, st.integers(0, 99))
 def test_a_mask_is_where_the_sinks_paste_it(
     host: Library, x0: float, y0: float, x1: float, y1: float, seed: int
