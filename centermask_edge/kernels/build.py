@@ -28,7 +28,9 @@ from centermask_edge.resources import cache_dir, project_file
 # Turing, the two Amperes, Ada, Hopper, Thor and Blackwell; the last also as PTX for what follows.
 ARCHITECTURES = (75, 86, 87, 89, 90, 110, 120)
 
-_SUFFIXES = {".h", ".cu"}
+_SUFFIXES = {".h", ".cu", ".cpp", ".map"}
+ROOMS = ("include", "src")  # folders of the kernels alone
+SOURCES = "{sources}"  # in a recipe's tail: the folder of the sources, which is not in its hash
 _COMMON = ("-std=c++17", "-shared")
 _WARNINGS = ("-Wall", "-Wextra")
 HOST_FLAGS = (
@@ -78,7 +80,10 @@ class Recipe:
         compiler: that builds it.
         flags: in order, without files.
         sources: the folder with ``include`` and ``src``.
-        main: the one file to compile, below ``sources``.
+        main: the file to compile, below ``sources``.
+        others: more of them.
+        rooms: folders below ``sources`` that it is made from, searched for headers.
+        tail: flags that follow the files: libraries, and options of the linker.
     """
 
     kind: str
@@ -86,12 +91,16 @@ class Recipe:
     flags: tuple[str, ...]
     sources: Path
     main: str = "src/all.cu"
+    others: tuple[str, ...] = ()
+    rooms: tuple[str, ...] = ROOMS
+    tail: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
         """Hash of compiler, flags and every source, 16 hexadecimal digits."""
         main = (self.sources / self.main).read_text(encoding="utf-8")
-        return content_key(self.sources, self.compiler.signature, *self.flags, main)
+        made_with = (self.compiler.signature, *self.flags, *self.others, *self.tail, main)
+        return content_key(self.sources, *made_with, rooms=self.rooms)
 
     @property
     def path(self) -> Path:
@@ -100,25 +109,25 @@ class Recipe:
 
     def command(self, output: Path) -> list[str]:
         """The compiler's command line."""
-        folders = (f"-I{self.sources / 'include'}", f"-I{self.sources / 'src'}")
-        main = str(self.sources / self.main)
-        command = [str(self.compiler.path), *self.flags, *folders, "-o", str(output), main]
-        return [*command, "-ldl"] if self.kind == "driver" else command
+        folders = [f"-I{self.sources / room}" for room in self.rooms]
+        files = [str(self.sources / name) for name in (self.main, *self.others)]
+        command = [str(self.compiler.path), *self.flags, *folders, "-o", str(output), *files]
+        return [*command, *(flag.replace(SOURCES, str(self.sources)) for flag in self.tail)]
 
 
-def content_key(sources: Path, *made_with: str) -> str:
+def content_key(sources: Path, *made_with: str, rooms: Sequence[str] = ROOMS) -> str:
     """Hash of every source and of what else decides the result, 16 hexadecimal digits."""
     digest = hashlib.sha256(repr(made_with).encode())
-    for path in source_files(sources):
+    for path in source_files(sources, rooms):
         digest.update(path.relative_to(sources).as_posix().encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
-def source_files(folder: Path) -> list[Path]:
-    """The kernels' headers and sources, sorted."""
-    rooms = (folder / "include", folder / "src")
-    return sorted(p for room in rooms for p in room.rglob("*") if p.suffix in _SUFFIXES)
+def source_files(folder: Path, rooms: Sequence[str] = ROOMS) -> list[Path]:
+    """The headers and sources in these rooms of the folder, sorted."""
+    found = (p for room in rooms for p in (folder / room).rglob("*"))
+    return sorted(p for p in found if p.suffix in _SUFFIXES)
 
 
 def host_recipe(sources: Path | None = None) -> Recipe:
@@ -138,7 +147,7 @@ def driver_recipe(sources: Path | None = None) -> Recipe:
         KernelError: there is no C++ compiler.
     """
     folder = project_file("kernels") if sources is None else sources
-    return Recipe("driver", require_host_compiler(), DRIVER_FLAGS, folder)
+    return Recipe("driver", require_host_compiler(), DRIVER_FLAGS, folder, tail=("-ldl",))
 
 
 def gencode(architectures: Sequence[int]) -> tuple[str, ...]:

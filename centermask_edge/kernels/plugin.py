@@ -1,0 +1,115 @@
+"""The TensorRT plugin library: how it is built, and what TensorRT-RTX needs to load it.
+
+One library holds the kernels and three V3 plugins over them (``CMDecodeNMS``,
+``CMPyramidRoIAlign``, ``CMSpatialAttention``; namespace ``centermask``, version ``1``). The host
+gives it to ``registry.load_library``; it links neither libnvinfer nor a shared CUDA runtime.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from centermask_edge.errors import KernelError
+from centermask_edge.kernels.build import (
+    ROOMS,
+    SOURCES,
+    Recipe,
+    cuda_recipe,
+    host_recipe,
+    publish,
+)
+from centermask_edge.kernels.toolchain import require_host_compiler
+from centermask_edge.resources import cache_dir
+
+PLUGINS = ("CMDecodeNMS", "CMPyramidRoIAlign", "CMSpatialAttention")
+NAMESPACE, VERSION = "centermask", "1"
+RTX_ALIAS = "libtensorrt_rtx.so"
+
+_ROOM = "plugin"
+_LINKER = (f"--version-script={SOURCES}/{_ROOM}/exports.map", "--exclude-libs,ALL", "-Bsymbolic")
+_NO_UNDEFINED = ("-z,defs",)
+_HEADER = "NvInferRuntime.h"
+_HEADER_PLACES = (
+    "/usr/include/x86_64-linux-gnu",
+    "/usr/include/aarch64-linux-gnu",
+    "/usr/include",
+    "/usr/local/tensorrt/include",
+    "/opt/tensorrt/include",
+    "/usr/src/tensorrt/include",
+)
+
+
+def _linker(for_nvcc: bool) -> tuple[str, ...]:
+    options = (*_LINKER, *_NO_UNDEFINED)
+    if not for_nvcc:
+        return tuple(f"-Wl,{option}" for option in options)
+    words = [word for option in options for word in option.split(",")]
+    return tuple(flag for word in words for flag in ("-Xlinker", word))
+
+
+def plugin_recipe(
+    host: bool = False,
+    architectures: Sequence[int] | None = None,
+    sources: Path | None = None,
+) -> Recipe:
+    """How the plugin library is built; :func:`centermask_edge.kernels.build.build` does it.
+
+    Args:
+        host: for the CPU: the plugins load, register and build engines all the same, and their
+            ``enqueue`` works on CPU memory.
+        architectures: compute capabilities as 10 * major + minor; all that nvcc knows where None.
+        sources: the folder with ``include``, ``src`` and ``plugin``; the project's own where None.
+
+    Raises:
+        KernelError: the compiler is missing, or nvcc does not know an architecture.
+    """
+    base = host_recipe(sources) if host else cuda_recipe(architectures, sources)
+    parts = sorted((base.sources / _ROOM).glob("*.cpp"))
+    return replace(
+        base,
+        kind=f"plugin-{base.kind}",
+        others=tuple(f"{_ROOM}/{part.name}" for part in parts),
+        rooms=(*ROOMS, _ROOM),
+        tail=_linker(for_nvcc=not host),
+    )
+
+
+def rtx_alias(library: Path) -> Path:
+    """A tiny library named ``libtensorrt_rtx.so`` that stands for TensorRT-RTX, made once.
+
+    The ONNX parser of TensorRT-RTX opens that name when it meets a plugin, and aborts the process
+    where it is missing; the wheel only has ``libtensorrt_rtx.so.1``. Load the alias before, for
+    the whole process: ``ctypes.CDLL(str(alias), mode=ctypes.RTLD_GLOBAL)``, with ``library``
+    loaded already (importing the bindings does it) or found by the loader.
+
+    Args:
+        library: the file of TensorRT-RTX, ``.../libtensorrt_rtx.so.1``.
+
+    Raises:
+        KernelError: there is no such file or no C++ compiler, or it refuses.
+    """
+    if not library.is_file():
+        raise KernelError(
+            f"{library} does not exist, and TensorRT-RTX needs it; install it with: "
+            "pip install 'centermask-edge[rtx]'"
+        )
+    compiler = require_host_compiler()
+    flags = ("-shared", "-fPIC", f"-Wl,-soname,{RTX_ALIAS}", "-Wl,--no-as-needed")
+    made_with = (compiler.signature, *flags, library.name)
+    key = hashlib.sha256(repr(made_with).encode()).hexdigest()[:16]
+
+    def link(partial: Path) -> None:
+        command = [str(compiler.path), *flags, "-x", "c++", "/dev/null", "-x", "none"]
+        command += [str(library), "-o", str(partial)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise KernelError(
+                f"{compiler.path} cannot link {RTX_ALIAS}: {done.stderr.strip()[:200]}; put a "
+                f"symbolic link of that name to {library} on LD_LIBRARY_PATH instead"
+            )
+
+    return publish(cache_dir() / "kernels" / f"rtx-alias-{key}.so", link)
