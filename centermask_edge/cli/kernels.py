@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from centermask_edge.kernels.build import (
 from centermask_edge.kernels.device import find_gpu
 from centermask_edge.kernels.library import Library, load_cuda, load_host
 from centermask_edge.kernels.nvrtc import cubin, find_nvrtc, prefers_nvrtc
+from centermask_edge.kernels.plugin import plugin_recipe
 from centermask_edge.kernels.toolchain import find_host_compiler, find_nvcc
 from centermask_edge.kernels.verify import KERNELS, verify
 from centermask_edge.resources import cache_dir
@@ -77,9 +79,16 @@ def build_command(
     nvrtc: Annotated[
         bool, typer.Option("--nvrtc", help="Use NVRTC and the C++ compiler instead of nvcc.")
     ] = False,
+    plugin: Annotated[
+        bool, typer.Option("--plugin", help="Build the library of TensorRT plugins, with nvcc.")
+    ] = False,
 ) -> None:
     """Build the kernels' library for every architecture that nvcc knows, or for those named."""
-    if host:
+    if plugin and nvrtc:
+        raise KernelError("--plugin needs nvcc, and --nvrtc does without; leave one of them out")
+    if plugin:
+        Library(_build(plugin_recipe(host, arch or None)))
+    elif host:
         Library(_build(host_recipe()))
     elif nvrtc or prefers_nvrtc():
         _build_with_nvrtc(arch or [])
@@ -135,7 +144,13 @@ def status_command() -> None:
     ]
     for name, text in rows:
         typer.echo(f"{name:<7}{text}")
-    recipes = ((nvcc, cuda_recipe), (host, host_recipe), (host, driver_recipe))
+    recipes = (
+        (nvcc, cuda_recipe),
+        (nvcc, plugin_recipe),
+        (host, host_recipe),
+        (host, driver_recipe),
+        (host, partial(plugin_recipe, host=True)),
+    )
     current = {recipe().path for compiler, recipe in recipes if compiler is not None}
     for path in sorted((cache_dir() / "kernels").glob("*")):
         if path.suffix in {".so", ".cubin"}:

@@ -8,6 +8,7 @@ gives it to ``registry.load_library``; it links neither libnvinfer nor a shared 
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ from centermask_edge.kernels.build import (
     host_recipe,
     publish,
 )
-from centermask_edge.kernels.toolchain import require_host_compiler
+from centermask_edge.kernels.toolchain import NVCC_VARIABLE, find_nvcc, require_host_compiler
 from centermask_edge.resources import cache_dir
 
 PLUGINS = ("CMDecodeNMS", "CMPyramidRoIAlign", "CMSpatialAttention")
@@ -33,6 +34,7 @@ _ROOM = "plugin"
 _LINKER = (f"--version-script={SOURCES}/{_ROOM}/exports.map", "--exclude-libs,ALL", "-Bsymbolic")
 _NO_UNDEFINED = ("-z,defs",)
 _HEADER = "NvInferRuntime.h"
+_HEADERS_VARIABLE = "CENTERMASK_EDGE_TENSORRT_INCLUDE"
 _HEADER_PLACES = (
     "/usr/include/x86_64-linux-gnu",
     "/usr/include/aarch64-linux-gnu",
@@ -51,6 +53,42 @@ def _linker(for_nvcc: bool) -> tuple[str, ...]:
     return tuple(flag for word in words for flag in ("-Xlinker", word))
 
 
+def nvidia_headers() -> Path | None:
+    """Folder of TensorRT's own headers: ``CENTERMASK_EDGE_TENSORRT_INCLUDE``, or a usual place.
+
+    None where there are none; the library is then built against our own declaration of the
+    interface, and behaves the same.
+
+    Raises:
+        KernelError: the folder that was named has no ``NvInferRuntime.h``.
+    """
+    named = os.environ.get(_HEADERS_VARIABLE)
+    for place in (named,) if named else _HEADER_PLACES:
+        if (Path(place) / _HEADER).is_file():
+            return Path(place)
+    if named:
+        raise KernelError(
+            f"{_HEADERS_VARIABLE}={named} has no {_HEADER}; name the folder that has it, or unset "
+            "the variable to build without TensorRT's headers"
+        )
+    return None
+
+
+def _cuda_base(architectures: Sequence[int] | None, sources: Path | None) -> Recipe:
+    if find_nvcc() is None:
+        raise KernelError(
+            "no nvcc was found, and the TensorRT plugins need one: install the CUDA toolkit 12 or "
+            "newer (JetPack has it in /usr/local/cuda), or name it with "
+            f"{NVCC_VARIABLE}=/path/to/nvcc; for a library that builds engines and runs none, "
+            "add --host"
+        )
+    base = cuda_recipe(architectures, sources)
+    headers = nvidia_headers()
+    if headers is None:
+        return base
+    return replace(base, flags=(*base.flags, "-DCM_NVIDIA_HEADERS", "-isystem", str(headers)))
+
+
 def plugin_recipe(
     host: bool = False,
     architectures: Sequence[int] | None = None,
@@ -60,14 +98,14 @@ def plugin_recipe(
 
     Args:
         host: for the CPU: the plugins load, register and build engines all the same, and their
-            ``enqueue`` works on CPU memory.
+            ``enqueue`` works on CPU memory, as the harness of the tests needs it.
         architectures: compute capabilities as 10 * major + minor; all that nvcc knows where None.
         sources: the folder with ``include``, ``src`` and ``plugin``; the project's own where None.
 
     Raises:
         KernelError: the compiler is missing, or nvcc does not know an architecture.
     """
-    base = host_recipe(sources) if host else cuda_recipe(architectures, sources)
+    base = host_recipe(sources) if host else _cuda_base(architectures, sources)
     parts = sorted((base.sources / _ROOM).glob("*.cpp"))
     return replace(
         base,

@@ -37,10 +37,11 @@ inline int pack_of(DataType type, TensorFormat format, int64_t channels) {
   return 0;
 }
 
-// The scale of int8 codes: the attribute, else what the tensor says, else 0.
+// The scale of int8 codes: the attribute, else what the tensor says, else 0. A tensor that says
+// exactly 1 says nothing: strongly typed networks report 1 whatever QuantizeLinear was given.
 inline float scale_of(float attribute, const PluginTensorDesc& tensor) {
-  const float scale = attribute > 0 ? attribute : tensor.scale;
-  return std::isfinite(scale) && scale > 0 ? scale : 0;
+  if (attribute > 0) return attribute;
+  return std::isfinite(tensor.scale) && tensor.scale > 0 && tensor.scale != 1 ? tensor.scale : 0;
 }
 
 }  // namespace cm_plugin

@@ -36,10 +36,12 @@ cm_decode_nms_params params_of(const DecodeNMS::Values& values, const PluginTens
 }  // namespace
 
 bool DecodeNMS::types(const Label& label, const DataType* in, DataType* out) {
-  for (int i = 0; i < kInputs; ++i)
-    if (!is_real(in[i]) || in[i] != in[0])
-      return refuse(label, "input %s is %s and logits_3 is %s; all must be float32, or all float16",
-                    kInputNames[i], name_of(in[i]), name_of(in[0]));
+  if (!is_real(in[0]))
+    return refuse(label, "input logits_3 is %s; float32 or float16 is wanted", name_of(in[0]));
+  for (int i = 1; i < kInputs; ++i)
+    if (in[i] != in[0])
+      return refuse(label, "input %s is %s; %s is wanted, as logits_3", kInputNames[i],
+                    name_of(in[i]), name_of(in[0]));
   out[kBoxes] = out[kScores] = DataType::kFLOAT;
   out[kClasses] = out[kCount] = DataType::kINT64;
   return true;

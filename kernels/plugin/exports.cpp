@@ -18,6 +18,5 @@ CM_EXPORT nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) 
   return creators;
 }
 
-CM_EXPORT void setLoggerFinder(nvinfer1::ILoggerFinder* finder) {
-  cm_plugin::set_logger_finder(finder);
-}
+// An ILoggerFinder; its layout is found out when it is used, see report.cpp.
+CM_EXPORT void setLoggerFinder(void* finder) { cm_plugin::set_logger_finder(finder); }

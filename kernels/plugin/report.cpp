@@ -1,17 +1,54 @@
 // Messages to the host's logger: buffers of a fixed size, so that nothing here can throw.
+//
+// ILoggerFinder and ILogger are the one place where the border has two shapes. TensorRT-RTX 1.7
+// derives both from IVersionedInterface, so that four entries of their virtual tables come before
+// the one that is wanted; elsewhere it comes first. The object's run-time type says which it is,
+// whatever header this was compiled with.
 #include "report.h"
+
+#include <cxxabi.h>
 
 #include <atomic>
 #include <cstdarg>
 #include <cstdio>
+#include <cstring>
+#include <typeinfo>
 
 namespace cm_plugin {
 
 namespace {
-std::atomic<nvinfer1::ILoggerFinder*> g_finder{nullptr};
+
+constexpr int kError = 1;           // ILogger::Severity::kERROR
+constexpr int kVersionedEntry = 4;  // after language, interface and the two destructors
+
+std::atomic<void*> g_finder{nullptr};
+
+void** table_of(void* object) { return *static_cast<void***>(object); }
+
+bool is_versioned(void* object) {
+  const auto* type = static_cast<const std::type_info*>(table_of(object)[-1]);
+  while (type) {
+    if (!std::strcmp(type->name(), "N8nvinfer119IVersionedInterfaceE")) return true;
+    const auto* derived = dynamic_cast<const abi::__si_class_type_info*>(type);
+    type = derived ? derived->__base_type : nullptr;
+  }
+  return false;
 }
 
-void set_logger_finder(nvinfer1::ILoggerFinder* finder) { g_finder.store(finder); }
+// The first function that the interface itself declares.
+template <class Function>
+Function own_function(void* object) {
+  return reinterpret_cast<Function>(table_of(object)[is_versioned(object) ? kVersionedEntry : 0]);
+}
+
+void* find_logger() {
+  void* finder = g_finder.load();
+  return finder ? own_function<void* (*)(void*)>(finder)(finder) : nullptr;
+}
+
+}  // namespace
+
+void set_logger_finder(void* finder) { g_finder.store(finder); }
 
 Label make_label(const char* plugin, const char* node) {
   Label label;
@@ -23,8 +60,7 @@ Label make_label(const char* plugin, const char* node) {
 }
 
 bool refuse(const Label& label, const char* format, ...) {
-  nvinfer1::ILoggerFinder* finder = g_finder.load();
-  nvinfer1::ILogger* logger = finder ? finder->findLogger() : nullptr;
+  void* logger = find_logger();
   if (!logger) return false;
   char text[512];
   const int start = std::snprintf(text, sizeof(text), "centermask: %s: ", label.text);
@@ -32,7 +68,7 @@ bool refuse(const Label& label, const char* format, ...) {
   va_start(arguments, format);
   std::vsnprintf(text + start, sizeof(text) - size_t(start), format, arguments);
   va_end(arguments);
-  logger->log(nvinfer1::ILogger::Severity::kERROR, text);
+  own_function<void (*)(void*, int, const char*)>(logger)(logger, kError, text);
   return false;
 }
 

@@ -12,8 +12,8 @@ struct Label {
 
 Label make_label(const char* plugin, const char* node);
 
-// Where the logger is found; null takes it away.
-void set_logger_finder(nvinfer1::ILoggerFinder* finder);
+// Where the logger is found, an ILoggerFinder of the host; null takes it away.
+void set_logger_finder(void* finder);
 
 // One error, as printf formats it; nothing where the host gave no logger. Always false, so that a
 // check can end with it.

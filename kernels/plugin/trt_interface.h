@@ -233,24 +233,4 @@ using v_1_0::IPluginV3OneBuild;
 using v_1_0::IPluginV3OneCore;
 using v_1_0::IPluginV3OneRuntime;
 
-class ILogger {
- public:
-  enum class Severity : int32_t {
-    kINTERNAL_ERROR = 0,
-    kERROR = 1,
-    kWARNING = 2,
-    kINFO = 3,
-    kVERBOSE = 4,
-  };
-  virtual void log(Severity severity, const char* message) noexcept = 0;
-  virtual ~ILogger() = default;
-};
-class ILoggerFinder {
- public:
-  virtual ILogger* findLogger() = 0;
-
- protected:
-  virtual ~ILoggerFinder() = default;
-};
-
 }  // namespace nvinfer1
