@@ -114,6 +114,9 @@ class TrainConfig(_Model):
     train_proposals: int = Field(100, ge=1)
     ema_decay: float = Field(0.0, ge=0, lt=1)
     frozen_stages: int = Field(0, ge=0, le=4)
+    batch_norm: bool = False  # learn the backbone's norms: for a start without ImageNet weights
+    teacher: Path | None = None  # a trained model whose pyramid features are imitated
+    teacher_weight: float = Field(1.0, ge=0)
     bf16: bool = False
     eval_every: int = Field(0, ge=0)
     save_every: int = Field(500, ge=1)
@@ -123,6 +126,23 @@ class TrainConfig(_Model):
 
 def _lite(name: str, backbone: Backbone) -> ModelConfig:
     return ModelConfig(name=name, backbone=backbone)
+
+
+def _person(name: str, backbone: Backbone) -> ModelConfig:
+    """One class at a small size, with the pixel statistics of EfficientNet's ImageNet weights."""
+    return ModelConfig(
+        name=name,
+        backbone=backbone,
+        classes=("person",),
+        mask_iou_fc=256,
+        preprocess=PreprocessConfig(
+            channel_order="rgb",
+            mean=(127.0,) * 3,
+            std=(128.0,) * 3,
+            short_side=352,
+            long_side=640,
+        ),
+    )
 
 
 PRESETS: dict[str, ModelConfig] = {
@@ -139,19 +159,8 @@ PRESETS: dict[str, ModelConfig] = {
             backbone=Backbone.EFFICIENTNET_LITE0,
             preprocess=PreprocessConfig(channel_order="rgb", mean=(127.0,) * 3, std=(128.0,) * 3),
         ),
-        ModelConfig(
-            name="person-efficientnet-lite0",
-            backbone=Backbone.EFFICIENTNET_LITE0,
-            classes=("person",),
-            mask_iou_fc=256,
-            preprocess=PreprocessConfig(
-                channel_order="rgb",
-                mean=(127.0,) * 3,
-                std=(128.0,) * 3,
-                short_side=352,
-                long_side=640,
-            ),
-        ),
+        _person("person-efficientnet-lite0", Backbone.EFFICIENTNET_LITE0),
+        _person("person-v19-slim", Backbone.V19_SLIM),
     )
 }
 

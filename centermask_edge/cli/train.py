@@ -99,6 +99,9 @@ def command(
     init: Annotated[
         Path | None, typer.Option(help="Backbone weights: a file, or 'imagenet'.")
     ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="Trained checkpoint whose features are imitated.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Processor threads.")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides order, crops and new weights.")] = None,
 ) -> None:
@@ -118,6 +121,7 @@ def command(
         "batch_size": batch_size,
         "base_lr": base_lr,
         "init": init,
+        "teacher": teacher,
         "threads": threads,
         "seed": seed,
     }

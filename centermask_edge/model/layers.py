@@ -44,6 +44,49 @@ class FrozenBatchNorm2d(nn.Module):
         )
 
 
+class LearnedBatchNorm2d(nn.Module):
+    """Ordinary batch norm under the frozen one's names, for training without ImageNet weights.
+
+    Statistics are of the batch in training and of the running average in evaluation; a state dict
+    of it is one of :class:`FrozenBatchNorm2d`, which is what is saved and exported.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.eps, self.momentum = eps, momentum
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise float (B, C, H, W)."""
+        return F.batch_norm(
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training,
+            self.momentum,
+            self.eps,
+        )
+
+
+def learn_norms(module: nn.Module) -> None:
+    """Replace every frozen norm below ``module`` by a learned one with the same values."""
+    for name, child in module.named_children():
+        if isinstance(child, FrozenBatchNorm2d):
+            norm = LearnedBatchNorm2d(len(child.weight), child.eps)
+            norm.load_state_dict(child.state_dict())
+            setattr(module, name, norm)
+        else:
+            learn_norms(child)
+
+
 class _Depthwise(torch.autograd.Function):
     """Depthwise convolution in bfloat16 whose slow gradients are computed in float32.
 
@@ -107,17 +150,17 @@ class ConvNorm(nn.Module):
             groups=groups,
             bias=False,
         )
-        self.norm = FrozenBatchNorm2d(out_channels, eps)
+        self.norm: nn.Module = FrozenBatchNorm2d(out_channels, eps)
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H / stride, W / stride)."""
         if self.pad:
             x = F.pad(x, self.pad)
-        if torch.is_grad_enabled() and torch.is_autocast_enabled("cpu"):
-            x = self._folded(x)
-        else:
-            x = self.norm(self.conv(x))
+        norm = self.norm
+        folds = isinstance(norm, FrozenBatchNorm2d) and torch.is_autocast_enabled("cpu")
+        folds = folds and torch.is_grad_enabled()
+        x = self._folded(x) if folds else self.norm(self.conv(x))
         return x if self.activation is None else self.activation(x)
 
     def _folded(self, x: Tensor) -> Tensor:
@@ -126,6 +169,7 @@ class ConvNorm(nn.Module):
         Saves two passes over the activations in each direction.
         """
         conv, norm = self.conv, self.norm
+        assert isinstance(norm, FrozenBatchNorm2d)
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
         bias = norm.bias - norm.running_mean * scale
         weight = (conv.weight * scale.view(-1, 1, 1, 1)).to(torch.bfloat16)

@@ -26,8 +26,10 @@ from centermask_edge.evaluate.coco import Report, evaluate
 from centermask_edge.model import checkpoint
 from centermask_edge.model.centermask import CenterMask
 from centermask_edge.model.imagenet import efficientnet_lite0_file
+from centermask_edge.model.layers import learn_norms
 from centermask_edge.model.predict import segment
 from centermask_edge.train.batches import Batch, batches
+from centermask_edge.train.distill import Teacher, open_teacher
 from centermask_edge.train.objective import training_losses
 from centermask_edge.train.optim import Ema, learning_rate, make_optimizer, set_learning_rate
 from centermask_edge.train.state import load_state, save_state
@@ -55,6 +57,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     ema: Ema | None
     generator: torch.Generator
+    teacher: Teacher | None = None
     step: int = 0
     sampler_state: dict[str, int] = field(default_factory=dict)
 
@@ -103,6 +106,8 @@ def build_model(model_config: ModelConfig, config: TrainConfig) -> CenterMask:
     if config.init is not None:
         path = efficientnet_lite0_file() if config.init == IMAGENET else config.init
         checkpoint.init_backbone(model, path)
+    if config.batch_norm:
+        learn_norms(model.backbone)
     for module in model.backbone.freezable()[: config.frozen_stages]:
         module.requires_grad_(False)
     return model
@@ -123,6 +128,7 @@ def train_step(run: Run, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
             proposals=config.train_proposals,
             rois_per_image=config.rois_per_image,
             generator=run.generator,
+            teacher=run.teacher,
         )
     total = torch.stack([v.float() for v in losses.values()]).sum()
     run.optimizer.zero_grad(set_to_none=True)
@@ -181,10 +187,11 @@ def train(
     samples = read_samples(config, model_config.classes)
     sampler = BatchSampler(samples, config.batch_size, config.masked_share, config.seed)
     model = build_model(model_config, config).train()
+    teacher = open_teacher(model, config)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = Ema(model, config.ema_decay) if config.ema_decay else None
     generator = torch.Generator().manual_seed(config.seed)
-    run = Run(model, config, make_optimizer(model, config), ema, generator)
+    run = Run(model, config, make_optimizer(model, config), ema, generator, teacher)
     _open_output(model_config, config)
     run.step = load_state(config.output, model, ema, run.optimizer, sampler, generator)
     board = require("torch.utils.tensorboard", extra="train", why="write training curves")

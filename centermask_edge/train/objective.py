@@ -15,6 +15,7 @@ from centermask_edge.model.centermask import CenterMask
 from centermask_edge.model.decode import detect
 from centermask_edge.model.fcos import DensePredictions
 from centermask_edge.model.roi import pyramid_roi_align
+from centermask_edge.train.distill import Teacher
 from centermask_edge.train.losses import (
     centerness_target,
     focal_loss,
@@ -128,8 +129,9 @@ def training_losses(
     proposals: int = 100,
     rois_per_image: int = 128,
     generator: torch.Generator | None = None,
+    teacher: Teacher | None = None,
 ) -> dict[str, Tensor]:
-    """All five losses of a batch.
+    """All five losses of a batch, and the teacher's if there is one.
 
     Args:
         model: the network in training.
@@ -139,9 +141,12 @@ def training_losses(
         proposals: boxes kept from the detector for the mask branch, per picture.
         rois_per_image: most proposals per picture that the mask branch learns from.
         generator: source of the random choice among them.
+        teacher: whose features are imitated.
     """
     pyramid, dense = model.dense(images)
     losses = detector_losses(dense, objects)
+    if teacher is not None:
+        losses["loss_teacher"] = teacher.loss(images, pyramid)
     masked = [i for i, o in enumerate(objects) if o.polygons is not None and len(o.boxes)]
     decode: DecodeConfig = model.config.decode.model_copy(update={"max_detections": proposals})
     with torch.no_grad():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from centermask_edge.config import TrainConfig
+from centermask_edge.model.layers import LearnedBatchNorm2d
 
 REFERENCE_BATCH = 16  # the batch that base_lr is stated for
 
@@ -35,7 +37,8 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     Each parameter group carries ``lr_factor``, by which the schedule is multiplied.
     """
     groups: dict[tuple[float, float], list[Tensor]] = {}
-    norm = {id(p) for m in model.modules() if isinstance(m, nn.GroupNorm) for p in m.parameters()}
+    norms = (nn.GroupNorm, LearnedBatchNorm2d)
+    norm = {id(p) for m in model.modules() if isinstance(m, norms) for p in m.parameters()}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -59,19 +62,29 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 class Ema:
-    """Exponential moving average of the parameters, with a short memory at the start."""
+    """Exponential moving average of the parameters, with a short memory at the start.
+
+    The statistics of learned batch norms belong to the weights and are averaged with them.
+    """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.steps = 0
-        self.shadow = {k: v.detach().clone() for k, v in model.named_parameters()}
+        self.shadow = {k: v.detach().clone() for k, v in self._averaged(model)}
+
+    @staticmethod
+    def _averaged(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+        yield from model.named_parameters()
+        for name, module in model.named_modules():
+            if isinstance(module, LearnedBatchNorm2d):
+                yield from module.named_buffers(name)
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move the average towards the model's present weights."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for name, value in model.named_parameters():
+        for name, value in self._averaged(model):
             self.shadow[name].lerp_(value.detach(), 1 - decay)
 
     def state(self, model: nn.Module) -> dict[str, Tensor]:
