@@ -81,8 +81,8 @@ def tensor(
 
 def harness_recipe() -> Recipe:
     """How the harness is built."""
-    flags = ("-std=c++17", "-shared", "-Wall", "-Wextra", "-Werror", "-O1", "-fPIC")
-    flags = (*flags, "-fvisibility=hidden")
+    warnings = ("-Wall", "-Wextra", "-Werror")
+    flags = ("-std=c++17", "-shared", *warnings, "-O1", "-fPIC", "-fvisibility=hidden")
     return Recipe(
         "harness",
         require_host_compiler(),

@@ -79,11 +79,11 @@ def test_every_type_and_layout_is_among_the_cases() -> None:
 def test_the_harness_names_the_step_that_fails(plugins: PluginLibrary) -> None:
     x = plugin_driver.tensor((1, 8, 2, 2))
     weight = plugin_driver.tensor((1, 2, 3, 3))
-    arguments = (plugins.path, "CMSpatialAttention", {}, [x, weight])
     wrong = {
         "types": plugin_driver.tensor((1, 8, 2, 2), FLOAT16),
         "shapes": plugin_driver.tensor((1, 8, 2, 3)),
         "enqueue": x,  # no memory behind it
     }
     for step, y in wrong.items():
-        assert plugin_driver.drive(*arguments, [y]).step == step
+        outcome = plugin_driver.drive(plugins.path, "CMSpatialAttention", {}, [x, weight], [y])
+        assert outcome.step == step

@@ -54,9 +54,7 @@ SYSTEM = {"libc", "libm", "libstdc++", "libgcc_s", "libdl", "libpthread", "librt
 
 
 def _symbols(path: Path, which: str) -> set[str]:
-    done = subprocess.run(
-        ["nm", "-D", which, path], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["nm", "-D", which, path], capture_output=True, text=True, check=True)
     return {line.split()[-1] for line in done.stdout.splitlines()}
 
 
@@ -144,9 +142,8 @@ def test_headers_of_tensorrt_that_are_named_and_missing(
 
 
 @needs_nvcc
-@needs_nm
 def test_headers_that_are_there_replace_our_declaration(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """NVIDIA's headers are not here: a stand-in shows that nothing else is reached for."""
     ours = project_file("kernels", "plugin", "trt_interface.h").read_text(encoding="utf-8")
@@ -155,8 +152,27 @@ def test_headers_that_are_there_replace_our_declaration(
     shutil.copytree(project_file("kernels"), tmp_path / "kernels")
     (tmp_path / "kernels" / "plugin" / "trt_interface.h").write_text("#error not this one\n")
     recipe = plugin_recipe(architectures=(86,), sources=tmp_path / "kernels")
-    assert "-DCM_NVIDIA_HEADERS" in recipe.flags
-    assert _symbols(build(recipe), "--defined-only") == EXPORTED
+    assert recipe.flags[-3:] == ("-DCM_NVIDIA_HEADERS", "-isystem", str(tmp_path))
+    compiler = plugin_recipe(host=True).compiler.path
+    options = ["-std=c++17", "-fsyntax-only", f"-I{tmp_path}/kernels/include", *recipe.flags[-3:]]
+    files = [tmp_path / "kernels" / name for name in recipe.others]
+    subprocess.run([compiler, *options, *files], check=True)
+    without = [o for o in options if o != "-DCM_NVIDIA_HEADERS"]
+    refused = subprocess.run([compiler, *without, *files], capture_output=True, text=True)
+    assert "not this one" in refused.stderr
+
+
+@needs_nm
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="no cmake")
+def test_cmake_builds_the_same(tmp_path: Path) -> None:
+    source = str(project_file("kernels"))
+    options = ["-DCM_HOST=ON", "-DCMAKE_BUILD_TYPE=Debug"]
+    quiet = {"check": True, "capture_output": True}
+    subprocess.run(["cmake", "-S", source, "-B", str(tmp_path), *options], **quiet)  # type: ignore[call-overload]
+    subprocess.run(["cmake", "--build", str(tmp_path)], **quiet)  # type: ignore[call-overload]
+    made = tmp_path / "libcentermask_plugin.so"
+    assert _symbols(made, "--defined-only") == EXPORTED
+    assert Library(made).device_name() == "host"
 
 
 def test_the_alias_needs_the_library_and_has_its_unversioned_name(tmp_path: Path) -> None:

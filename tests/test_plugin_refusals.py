@@ -1,8 +1,7 @@
-"""What a plugin cannot do, it refuses with one message that says what was found and what is wanted."""
+"""What a plugin cannot do, it refuses: one message with what was found and what is wanted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +121,7 @@ def test_what_the_parser_needs_is_no_unknown_attribute(library: Path) -> None:
         (2, tensor((1, 2, 4, 4)), "shapes", "logits_5 is [?,2,4,4]; 3 is wanted at dimension 1"),
         (5, tensor((1, 3, 16, 16)), "shapes", "reg_3 is [?,3,16,16]; 4 is wanted at dimension 1"),
         (6, tensor((1, 4, 8, 9)), "shapes", "reg_4 is [?,4,8,9]; 8 is wanted at dimension 3"),
-        (10, tensor((2, 1, 16, 16)), "configure", "centerness_3 is [2,1,16,16]; 1 is wanted at"),
+        (10, tensor((2, 1, 16, 16)), "shape_change", "centerness_3 is [2,1,16,16]; 1 is wanted at"),
         (1, tensor((1, 3, 8, 8), layout=CHW4), "formats", ""),
     ],
 )
@@ -152,14 +151,12 @@ def test_more_anchors_than_the_kernel_counts(library: Path) -> None:
         ({"p5": tensor((1, 31, 1, 1))}, "shapes", "p5 is [?,31,1,1]; 32 is wanted at dimension 1"),
         ({"rois": tensor((5, 5))}, "shapes", "rois is [?,5]; 4 is wanted at dimension 1"),
         ({"rois": tensor((5, 4, 1))}, "shapes", "rois is [?,4,1]; 2 dimensions are wanted"),
-        ({"roi_image": tensor((6,), INT32)}, "configure", "roi_image is [6]; 5 is wanted"),
-        ({"image_size": tensor((2, 2))}, "configure", "image_size is [2,2]; 1 is wanted"),
+        ({"roi_image": tensor((6,), INT32)}, "shape_change", "roi_image is [6]; 5 is wanted"),
+        ({"image_size": tensor((2, 2))}, "shape_change", "image_size is [2,2]; 1 is wanted"),
         ({"output": tensor((5, 32, 7, 7), layout=CHW32)}, "formats", ""),
     ],
 )
-def test_align_inputs(
-    library: Path, change: dict[str, Tensor], step: str, message: str
-) -> None:
+def test_align_inputs(library: Path, change: dict[str, Any], step: str, message: str) -> None:
     outcome = align(library, **change)
     assert outcome.step == step, outcome
     assert message in outcome.heard
@@ -167,9 +164,10 @@ def test_align_inputs(
 
 def test_align_attributes(library: Path) -> None:
     assert "output_size is missing" in align(library, {}).heard
-    assert "output_size is 33; at least 1, at most 32" in align(
-        library, {"output_size": np.int32(33)}
-    ).heard
+    assert (
+        "output_size is 33; at least 1, at most 32"
+        in align(library, {"output_size": np.int32(33)}).heard
+    )
     two = {"output_size": np.int32(7), "feature_scales": np.ones(2, np.float32)}
     assert "feature_scales has 2 values; 3 wanted" in align(library, two).heard
 
@@ -214,7 +212,7 @@ def test_scales_of_tensors_count_where_attributes_are_missing(library: Path) -> 
         (tensor((2, 8, 40, 40)), None, "shapes", "x is [?,8,40,40]; at most 1024 cells"),
         (tensor((2, 8, 4, 4)), tensor((1, 2, 3, 3), INT8), "types", "weight is int8; float32 or"),
         (tensor((2, 8, 4, 4)), tensor((1, 1, 3, 3)), "shapes", "weight is [?,1,3,3]; 2 is wanted"),
-        (tensor((2, 8, 4, 4)), tensor((2, 2, 3, 3)), "configure", "weight is [2,2,3,3]; 1 is"),
+        (tensor((2, 8, 4, 4)), tensor((2, 2, 3, 3)), "shape_change", "weight is [2,2,3,3]; 1 is"),
         (tensor((2, 8, 4, 4), layout=CHW4), None, "formats", ""),
         (tensor((2, 12, 4, 4), FLOAT16, HWC8), None, "formats", ""),  # 12 channels fill no HWC8
         (tensor((2, 16, 4, 4), INT8, CHW32), None, "formats", ""),
@@ -235,10 +233,7 @@ def test_the_kernel_s_own_refusal_is_told(library: Path) -> None:
 
 
 @pytest.mark.parametrize("constant", [True, False])
-@pytest.mark.parametrize("run", [attend])
-def test_sizes_may_be_known_or_not(
-    library: Path, run: Callable[..., Outcome], constant: bool
-) -> None:
+def test_sizes_may_be_known_or_not(library: Path, constant: bool) -> None:
     x = tensor((2, 8, 4, 4))
     outcome = drive(
         library, "CMSpatialAttention", {}, [x, tensor((1, 2, 3, 3))], [x], constant_sizes=constant
@@ -246,11 +241,21 @@ def test_sizes_may_be_known_or_not(
     assert outcome.step == "enqueue"
 
 
+def test_known_sizes_are_compared_early(library: Path) -> None:
+    x, weight = tensor((2, 8, 4, 4)), tensor((2, 2, 3, 3))
+    for constant, step in ((True, "shapes"), (False, "shape_change")):
+        outcome = drive(
+            library, "CMSpatialAttention", {}, [x, weight], [x], constant_sizes=constant
+        )
+        assert outcome.step == step
+
+
 @pytest.mark.parametrize("versioned", [True, False])
 def test_both_shapes_of_a_logger_are_spoken_to(library: Path, versioned: bool) -> None:
     x = tensor((2, 8, 4, 4), INT64)
-    arguments = (library, "CMSpatialAttention", {}, [x, tensor((1, 2, 3, 3))], [x])
-    assert "x is int64" in drive(*arguments, versioned_logger=versioned).heard
+    inputs = [x, tensor((1, 2, 3, 3))]
+    outcome = drive(library, "CMSpatialAttention", {}, inputs, [x], versioned_logger=versioned)
+    assert "x is int64" in outcome.heard
 
 
 @pytest.mark.parametrize("counts", [(1, 1), (3, 1), (2, 2)])

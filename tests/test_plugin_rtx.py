@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -89,7 +90,11 @@ def test_the_registry_lists_the_creators_and_their_fields(answers: Answer) -> No
 
 
 def test_the_registry_makes_what_is_right_and_nothing_else(answers: Answer) -> None:
-    assert answers["made"] == {"output_size=14": True, "output_size=33": False, "outputsize=14": False}
+    assert answers["made"] == {
+        "output_size=14": True,
+        "output_size=33": False,
+        "outputsize=14": False,
+    }
     told = "\n".join(answers["registry_errors"])
     assert "attribute output_size is 33; at least 1, at most 32 is wanted" in told
     assert "unknown attribute outputsize" in told
@@ -148,10 +153,15 @@ def test_what_does_not_fit_is_refused_with_our_message(
     assert any(message in line for line in ours), answer["errors"]
 
 
-def test_int8_and_half_reach_the_plugin_as_they_are(answers: Answer) -> None:
-    for model in ("attention", "align"):
-        for kind, wanted in (("fp16", "Half"), ("int8", "Int8")):
-            layers = answers["models"][f"{model}_{kind}"]["layers"]
-            plugin = [line for line in layers if "CM" in line and "PluginV3" in line]
-            assert plugin, layers
-            assert all(wanted in line for line in plugin)
+@pytest.mark.parametrize(("kind", "dtype"), [("fp32", "Float"), ("fp16", "Half"), ("int8", "Int8")])
+@pytest.mark.parametrize("model", ["attention", "align"])
+def test_the_engine_calls_the_plugin_in_its_own_type(
+    answers: Answer, model: str, kind: str, dtype: str
+) -> None:
+    layers = answers["models"][f"{model}_{kind}"]["layers"]
+    (plugin,) = [line for line in layers if "LayerType: custom_layer" in line]
+    inputs, outputs = plugin.split("Outputs: ")
+    first = re.search(r"Datatype: (\w+)", inputs)
+    result = re.search(r"Datatype: (\w+)", outputs)
+    assert first and result
+    assert {first[1], result[1]} == {dtype}

@@ -85,7 +85,11 @@ class Plugin final : public nvinfer1::IPluginV3,
     if (!counted(inputs, outputs)) return kFailed;
     PluginTensorDesc tensors[kTensors];
     largest(in, out, tensors);
-    return accepts(tensors) ? 0 : kFailed;
+    // Upper bounds of two open sizes may differ where the sizes never will: compared are those
+    // that are known.
+    Dims dims[Op::kInputs];
+    for (int i = 0; i < Op::kInputs; ++i) dims[i] = in[i].desc.dims;
+    return Op::shapes(label_, values_, dims) && Op::ready(label_, values_, tensors) ? 0 : kFailed;
   }
   size_t getWorkspaceSize(const DynamicDesc* in, int32_t inputs, const DynamicDesc* out,
                           int32_t outputs) const noexcept override {
@@ -100,7 +104,9 @@ class Plugin final : public nvinfer1::IPluginV3,
     if (!counted(inputs, outputs)) return kFailed;
     PluginTensorDesc tensors[kTensors];
     gather(in, out, tensors);
-    return accepts(tensors) ? 0 : kFailed;
+    Dims dims[Op::kInputs];
+    for (int i = 0; i < Op::kInputs; ++i) dims[i] = in[i].dims;
+    return Op::shapes(label_, values_, dims) && Op::ready(label_, values_, tensors) ? 0 : kFailed;
   }
   int32_t enqueue(const PluginTensorDesc* in_desc, const PluginTensorDesc* out_desc,
                   const void* const* in, void* const* out, void* workspace,
@@ -126,11 +132,6 @@ class Plugin final : public nvinfer1::IPluginV3,
     if (inputs == Op::kInputs && outputs == Op::kOutputs) return true;
     return refuse(label_, "%d inputs and %d outputs; %d and %d are wanted", int(inputs),
                   int(outputs), Op::kInputs, Op::kOutputs);
-  }
-  bool accepts(const PluginTensorDesc* tensors) const {
-    Dims dims[Op::kInputs];
-    for (int i = 0; i < Op::kInputs; ++i) dims[i] = tensors[i].dims;
-    return Op::shapes(label_, values_, dims) && Op::ready(label_, values_, tensors);
   }
   static Dims known_sizes(const nvinfer1::DimsExprs& from) {
     Dims dims{};
