@@ -5,18 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from centermask_edge.quantize.collect import Picture, collect
+from centermask_edge.quantize.build import (
+    Options,
+    observable,
+    prepared,
+    quantize_model,
+    sites_of,
+)
+from centermask_edge.quantize.collect import Activations, Picture, collect
+from centermask_edge.quantize.errors import QuantizationError
 from centermask_edge.quantize.observers import Observer
-from centermask_edge.quantize.placement import place
 from centermask_edge.quantize.plan import Plan, load_plan
-from centermask_edge.quantize.qdq import insert_qdq
-from centermask_edge.quantize.scales import choose_ranges
-from centermask_edge.quantize.weights import with_fp32_weights
+from centermask_edge.quantize.scales import FixedScales, ObservedScales, Scales
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Observer", "Plan", "load_plan", "max_int8"]
+__all__ = [
+    "Activations",
+    "FixedScales",
+    "ObservedScales",
+    "Observer",
+    "Options",
+    "Plan",
+    "QuantizationError",
+    "Scales",
+    "collect",
+    "load_plan",
+    "max_int8",
+    "observable",
+    "prepared",
+    "quantize_model",
+    "sites_of",
+]
 
 
 def max_int8(
@@ -30,14 +51,9 @@ def max_int8(
         plan: name or path of a plan.
 
     Raises:
-        ConfigError: no such plan.
+        ConfigError: no such plan, or one that does not fit the model.
         QuantizationError: the pictures show nothing, or an activation has no range.
     """
-    import onnx
-
-    plain = with_fp32_weights(model)
-    sites = place(plain, load_plan(plan))
-    seen = collect(plain, sites.tensors, pictures)
-    result = insert_qdq(plain, sites, choose_ranges(seen.histograms, sites))
-    onnx.checker.check_model(result)
-    return result
+    chosen = load_plan(plan)
+    seen = collect(model, sites_of(model, chosen).tensors, pictures)
+    return quantize_model(model, chosen, ObservedScales(seen.histograms))

@@ -20,7 +20,7 @@ from centermask_edge.graph.metadata import METADATA_KEY, ModelMetadata
 from centermask_edge.preprocess import Preprocess
 from centermask_edge.quantize.errors import QuantizationError
 from centermask_edge.quantize.observers import Histogram
-from centermask_edge.quantize.weights import with_fp32_weights
+from centermask_edge.quantize.weights import copied, with_fp32_weights
 from centermask_edge.quantize.wiring import read_wiring
 
 if TYPE_CHECKING:
@@ -236,8 +236,7 @@ def _observed(
 def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     from onnx import TensorProto, helper
 
-    result = type(model)()
-    result.CopyFrom(model)
+    result = copied(model)
     have = {output.name for output in result.graph.output}
     result.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
@@ -267,8 +266,7 @@ def _sizes(
     """Number of elements of every tensor for that input, from a run that returns only those."""
     from onnx import TensorProto, helper
 
-    sized = type(model)()
-    sized.CopyFrom(model)
+    sized = copied(model)
     for index, name in enumerate(tensors):
         output = f"elements/{index}"
         sized.graph.node.append(helper.make_node("Size", [name], [output], output))

@@ -84,6 +84,8 @@ class Plan(_Model):
         weights: what shares one weight scale.
         unsigned: tensors that are never negative use all 255 levels of uint8. Only for engines
             that have uint8: TensorRT reads it as int8 without a word.
+        split_deconvolution: write the deconvolution as a convolution and a shuffle, for engines
+            without an 8-bit deconvolution; the result is the same.
         rules: in order.
         keep_float: node names, patterns, or blocks (``dense/backbone/stages.0``) left in float.
     """
@@ -91,6 +93,7 @@ class Plan(_Model):
     name: str = Field(min_length=1)
     weights: Granularity = Granularity.CHANNEL
     unsigned: bool = False
+    split_deconvolution: bool = False
     rules: tuple[Rule, ...] = ()
     keep_float: tuple[str, ...] = ()
 

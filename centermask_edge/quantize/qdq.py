@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from centermask_edge.quantize.placement import Sites
-from centermask_edge.quantize.weights import rounded, weight_steps
+from centermask_edge.quantize.weights import copied, drop_unused, rounded, weight_steps
 
 if TYPE_CHECKING:
     import onnx
@@ -30,8 +31,7 @@ def insert_qdq(
         sites: where.
         ranges: magnitude that is still represented, by group.
     """
-    result = type(model)()
-    result.CopyFrom(model)
+    result = copied(model)
     graph = result.graph
     _rewire(graph, sites)
     pairs = _pairs(graph, sites, ranges)
@@ -45,7 +45,7 @@ def insert_qdq(
     copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(copies)
-    _drop_unused(graph)
+    drop_unused(graph)
     return result
 
 
@@ -88,7 +88,11 @@ def _weight_nodes(graph: onnx.GraphProto, sites: Sites) -> Iterable[onnx.NodePro
         weight = numpy_helper.to_array(arrays[site.name])
         steps = weight_steps(weight, site.axis)
         names = [f"{site.name}/{part}" for part in ("quantized", "scale", "zero")]
-        parts = (rounded(weight, steps, site.axis), steps, np.zeros(steps.shape, np.int8))
+        parts: tuple[NDArray[Any], ...] = (
+            rounded(weight, steps, site.axis),
+            steps,
+            np.zeros(steps.shape, np.int8),
+        )
         for name, part in zip(names, parts, strict=True):
             graph.initializer.append(numpy_helper.from_array(part, name))
         back = f"{site.name}/dequantized"
@@ -96,11 +100,3 @@ def _weight_nodes(graph: onnx.GraphProto, sites: Sites) -> Iterable[onnx.NodePro
         if site.axis is not None:
             node.attribute.append(helper.make_attribute("axis", site.axis))
         yield node
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    used = {tensor for node in graph.node for tensor in node.input}
-    kept = [t for t in graph.initializer if t.name in used]
-    copies = [type(t).FromString(t.SerializeToString()) for t in kept]
-    del graph.initializer[:]
-    graph.initializer.extend(copies)

@@ -22,8 +22,7 @@ def with_fp32_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     from onnx import TensorProto, numpy_helper
 
-    result = type(model)()
-    result.CopyFrom(model)
+    result = copied(model)
     graph = result.graph
     half = {t.name: t for t in graph.initializer if t.data_type == TensorProto.FLOAT16}
     constants = {t.name for t in graph.initializer}
@@ -44,6 +43,41 @@ def with_fp32_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         del graph.node[:]
         graph.node.extend(copies)
     return result
+
+
+def copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model of its own that may be changed."""
+    result = type(model)()
+    result.CopyFrom(model)
+    return result
+
+
+def own_constant(
+    graph: onnx.GraphProto, node: onnx.NodeProto, index: int, value: NDArray[np.float32]
+) -> None:
+    """Give a node's input a constant of its own in place of one it may share, or of none."""
+    from onnx import numpy_helper
+
+    name = f"{node.name}/{('data', 'weight', 'bias')[index]}"
+    old = [tensor for tensor in graph.initializer if tensor.name == name]
+    tensor = numpy_helper.from_array(np.ascontiguousarray(value), name)
+    if old:
+        old[0].CopyFrom(tensor)
+    else:
+        graph.initializer.append(tensor)
+    if len(node.input) == index:
+        node.input.append(name)
+    else:
+        node.input[index] = name
+
+
+def drop_unused(graph: onnx.GraphProto) -> None:
+    """Remove initializers that no node reads."""
+    used = {tensor for node in graph.node for tensor in node.input}
+    kept = [t for t in graph.initializer if t.name in used]
+    copies = [type(t).FromString(t.SerializeToString()) for t in kept]
+    del graph.initializer[:]
+    graph.initializer.extend(copies)
 
 
 def weight_steps(weight: NDArray[np.float32], axis: int | None) -> NDArray[np.float32]:
