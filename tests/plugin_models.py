@@ -20,28 +20,26 @@ def save(path: Path, op: str, inputs: list[Sized], outputs: list[Sized], **attri
 
     An int8 input is quantised from a float one and an int8 output dequantised, as in a real graph.
     """
-    nodes, weights, outside_in, outside_out = [], [], [], []
-    weights.append(helper.make_tensor("scale", FLOAT, [], [0.125]))
-    weights.append(helper.make_tensor("zero", INT8, [], [0]))
-    for name, kind, sizes in inputs:
-        outside_in.append((f"{name}_in" if kind == INT8 else name, sizes, kind))
-        if kind == INT8:
-            quantize = ["QuantizeLinear", [f"{name}_in", "scale", "zero"], [name]]
-            nodes.append(helper.make_node(*quantize))
-    names = ([i[0] for i in inputs], [o[0] for o in outputs])
+    nodes = [_quantize(name) for name, kind, _ in inputs if kind == INT8]
     nodes.append(
-        helper.make_node(op, *names, name="node", domain="centermask", **PLUGIN, **attributes)
+        helper.make_node(
+            op,
+            [name for name, *_ in inputs],
+            [name for name, *_ in outputs],
+            name="node",
+            domain="centermask",
+            **PLUGIN,
+            **attributes,
+        )
     )
-    for name, kind, sizes in outputs:
-        outside_out.append((f"{name}_out" if kind == INT8 else name, sizes, kind))
-        if kind == INT8:
-            dequantize = ["DequantizeLinear", [name, "scale", "zero"], [f"{name}_out"]]
-            nodes.append(helper.make_node(*dequantize))
-    infos = [
-        [helper.make_tensor_value_info(n, FLOAT if k == INT8 else k, s) for n, s, k in side]
-        for side in (outside_in, outside_out)
+    nodes += [_dequantize(name) for name, kind, _ in outputs if kind == INT8]
+    weights = [
+        helper.make_tensor("scale", FLOAT, [], [0.125]),
+        helper.make_tensor("zero", INT8, [], [0]),
     ]
-    graph = helper.make_graph(nodes, "one", *infos, weights)
+    outside_in = [_outside(name, kind, sizes, "in") for name, kind, sizes in inputs]
+    outside_out = [_outside(name, kind, sizes, "out") for name, kind, sizes in outputs]
+    graph = helper.make_graph(nodes, "one", outside_in, outside_out, weights)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("centermask", 1)]
     model = helper.make_model(graph, opset_imports=opsets)
     model.ir_version = 8
@@ -49,15 +47,33 @@ def save(path: Path, op: str, inputs: list[Sized], outputs: list[Sized], **attri
     return path
 
 
+def _quantize(name: str) -> onnx.NodeProto:
+    return helper.make_node("QuantizeLinear", [f"{name}_in", "scale", "zero"], [name])
+
+
+def _dequantize(name: str) -> onnx.NodeProto:
+    return helper.make_node("DequantizeLinear", [name, "scale", "zero"], [f"{name}_out"])
+
+
+def _outside(name: str, kind: int, sizes: list[Any], side: str) -> onnx.ValueInfoProto:
+    if kind == INT8:
+        name, kind = f"{name}_{side}", FLOAT
+    return helper.make_tensor_value_info(name, kind, sizes)
+
+
 def attention(path: Path, kind: int = FLOAT, **changed: Any) -> Path:
     """CMSpatialAttention on 14 x 14 RoIs."""
     shape = changed.pop("shape", ["N", 128, 14, 14])
-    weight = ("weight", FLOAT if kind == INT8 else changed.pop("weight_kind", kind), [1, 2, 3, 3])
+    weight: Sized = (
+        "weight",
+        FLOAT if kind == INT8 else changed.pop("weight_kind", kind),
+        [1, 2, 3, 3],
+    )
     scales = {"x_scale": 0.125, "y_scale": 0.125} if kind == INT8 else {}
     attributes = scales | changed
     attributes = {k: v for k, v in attributes.items() if v is not None}
-    outputs = [("y", kind, shape)]
-    return save(path, "CMSpatialAttention", [("x", kind, shape), weight], outputs, **attributes)
+    inputs: list[Sized] = [("x", kind, shape), weight]
+    return save(path, "CMSpatialAttention", inputs, [("y", kind, shape)], **attributes)
 
 
 def align(path: Path, kind: int = FLOAT, **changed: Any) -> Path:
@@ -65,15 +81,19 @@ def align(path: Path, kind: int = FLOAT, **changed: Any) -> Path:
     channels = changed.pop("channels", (128, 128, 128))
     index = changed.pop("index", INT64)
     rois = changed.pop("rois_kind", FLOAT)
-    maps = [
+    maps: list[Sized] = [
         (f"p{n}", kind, ["N", c, 256 >> n, 320 >> n])
         for n, c in zip((3, 4, 5), channels, strict=True)
     ]
-    rest = [("rois", rois, ["R", 4]), ("roi_image", index, ["R"]), ("image_size", FLOAT, ["N", 2])]
+    rest: list[Sized] = [
+        ("rois", rois, ["R", 4]),
+        ("roi_image", index, ["R"]),
+        ("image_size", FLOAT, ["N", 2]),
+    ]
     scales = {"feature_scales": [0.125] * 3, "output_scale": 0.125} if kind == INT8 else {}
     attributes = {"output_size": 14} | scales | changed
     attributes = {k: v for k, v in attributes.items() if v is not None}
-    outputs = [("features", kind, ["R", 128, 14, 14])]
+    outputs: list[Sized] = [("features", kind, ["R", 128, 14, 14])]
     return save(path, "CMPyramidRoIAlign", [*maps, *rest], outputs, **attributes)
 
 
@@ -81,7 +101,7 @@ def decode(path: Path, kind: int = FLOAT, **changed: Any) -> Path:
     """CMDecodeNMS of persons on a 320 x 256 picture."""
     reg_channels = changed.pop("reg_channels", 4)
     channels = (("logits", 1), ("reg", reg_channels), ("centerness", 1))
-    inputs = [
+    inputs: list[Sized] = [
         (f"{name}_{n}", kind, ["N", c, 256 >> n, 320 >> n])
         for name, c in channels
         for n in range(3, 8)
@@ -91,8 +111,3 @@ def decode(path: Path, kind: int = FLOAT, **changed: Any) -> Path:
     outputs: list[Sized] = [("boxes", FLOAT, ["N", 50, 4]), ("scores", FLOAT, ["N", 50])]
     outputs += [("classes", INT64, ["N", 50]), ("count", INT64, ["N"])]
     return save(path, "CMDecodeNMS", inputs, outputs, **attributes)
-
-
-def load(path: Path) -> onnx.ModelProto:
-    """The model of a file."""
-    return onnx.load(path)

@@ -9,13 +9,15 @@ the network has them, the layers that the build logged, and the errors.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorrt_rtx_bindings as trt
+
+trt: Any = importlib.import_module("tensorrt_rtx_bindings")
 
 TARGETS = ("SM86", "SM89", "SM120")
 
