@@ -226,6 +226,13 @@ def test_attention_inputs(
     assert message in outcome.heard
 
 
+def test_x_and_y_have_one_layout(library: Path) -> None:
+    x, y = (tensor((2, 32, 4, 4), INT8, layout) for layout in (LINEAR, CHW32))
+    scales = {"x_scale": np.float32(0.5), "y_scale": np.float32(0.5)}
+    assert attend(library, scales, x, y).step == "formats"
+    assert attend(library, scales, y, x).step == "formats"
+
+
 def test_the_kernel_s_own_refusal_is_told(library: Path) -> None:
     outcome = attend(library, {}, tensor((2, 8, 4, 4)))
     assert outcome.step == "enqueue"
