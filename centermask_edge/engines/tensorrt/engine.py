@@ -21,7 +21,7 @@ from centermask_edge.config import PreprocessConfig
 from centermask_edge.engines.base import Detections, Floats, to_detections
 from centermask_edge.engines.tensorrt.api import Api
 from centermask_edge.engines.tensorrt.buffers import on_device, picture
-from centermask_edge.engines.tensorrt.lane import GpuTimes, Ticket
+from centermask_edge.engines.tensorrt.lane import Arrays, GpuTimes, Ticket
 from centermask_edge.engines.tensorrt.network import Shape
 from centermask_edge.engines.tensorrt.state import DeviceDetections, State
 from centermask_edge.engines.tensorrt.thread import GpuThread
@@ -46,8 +46,11 @@ class Pending:
         Raises:
             GpuError: the batch failed on the GPU.
         """
-        outputs = self._thread.call(self._ticket.finish)
-        return to_detections(outputs, self._min_score)
+        return to_detections(self.outputs(), self._min_score)
+
+    def outputs(self) -> Arrays:
+        """All outputs of the engine by name, in its own types."""
+        return self._thread.call(self._ticket.finish)
 
 
 class TensorRtEngine:
@@ -117,6 +120,10 @@ class TensorRtEngine:
         ``images`` may lie on the device, in the engine's own type.
         """
         return self.start(images, image_sizes).result()
+
+    def outputs(self, images: Any, image_sizes: Floats) -> Arrays:
+        """As :meth:`run`, every output of the engine by its name, in the engine's own types."""
+        return self.start(images, image_sizes).outputs()
 
     def start(self, images: Any, image_sizes: Floats) -> Pending:
         """As :meth:`run`, without waiting: the next batch may be prepared meanwhile."""
