@@ -128,8 +128,6 @@ def test_without_nvcc_the_command_says_what_to_do(
     said = capsys.readouterr().err
     assert "the TensorRT plugins need one: install the CUDA toolkit" in said
     assert "--host" in said
-    assert main(["kernels", "build", "--plugin", "--nvrtc"]) == 2
-    assert "--plugin needs nvcc" in capsys.readouterr().err
 
 
 @needs_nvcc

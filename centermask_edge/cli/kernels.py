@@ -22,7 +22,7 @@ from centermask_edge.kernels.build import (
 from centermask_edge.kernels.device import find_gpu
 from centermask_edge.kernels.library import Library, load_cuda, load_host
 from centermask_edge.kernels.nvrtc import cubin, find_nvrtc, prefers_nvrtc
-from centermask_edge.kernels.plugin import plugin_recipe
+from centermask_edge.kernels.plugin import nvrtc_plugin_recipe, plugin_recipe
 from centermask_edge.kernels.toolchain import find_host_compiler, find_nvcc
 from centermask_edge.kernels.verify import KERNELS, verify
 from centermask_edge.resources import cache_dir
@@ -80,14 +80,14 @@ def build_command(
         bool, typer.Option("--nvrtc", help="Use NVRTC and the C++ compiler instead of nvcc.")
     ] = False,
     plugin: Annotated[
-        bool, typer.Option("--plugin", help="Build the library of TensorRT plugins, with nvcc.")
+        bool, typer.Option("--plugin", help="Build the library of TensorRT plugins.")
     ] = False,
 ) -> None:
     """Build the kernels' library for every architecture that nvcc knows, or for those named."""
-    if plugin and nvrtc:
-        raise KernelError("--plugin needs nvcc, and --nvrtc does without; leave one of them out")
     if plugin:
-        Library(_build(plugin_recipe(host, arch or None)))
+        nvrtc_only = nvrtc and not host
+        recipe = nvrtc_plugin_recipe(arch) if nvrtc_only else plugin_recipe(host, arch or None)
+        Library(_build(recipe))
     elif host:
         Library(_build(host_recipe()))
     elif nvrtc or prefers_nvrtc():

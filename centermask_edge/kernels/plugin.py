@@ -20,9 +20,12 @@ from centermask_edge.kernels.build import (
     SOURCES,
     Recipe,
     cuda_recipe,
+    driver_recipe,
     host_recipe,
     publish,
 )
+from centermask_edge.kernels.device import find_gpu
+from centermask_edge.kernels.nvrtc import cubin, find_nvrtc, prefers_nvrtc
 from centermask_edge.kernels.toolchain import NVCC_VARIABLE, find_nvcc, require_host_compiler
 from centermask_edge.resources import cache_dir
 
@@ -78,9 +81,9 @@ def _cuda_base(architectures: Sequence[int] | None, sources: Path | None) -> Rec
     if find_nvcc() is None:
         raise KernelError(
             "no nvcc was found, and the TensorRT plugins need one: install the CUDA toolkit 12 or "
-            "newer (JetPack has it in /usr/local/cuda), or name it with "
-            f"{NVCC_VARIABLE}=/path/to/nvcc; for a library that builds engines and runs none, "
-            "add --host"
+            "newer (JetPack has it in /usr/local/cuda), name it with "
+            f"{NVCC_VARIABLE}=/path/to/nvcc, or do without it: pip install "
+            "'centermask-edge[nvrtc]'; for a library that builds engines and runs none, add --host"
         )
     base = cuda_recipe(architectures, sources)
     headers = nvidia_headers()
@@ -96,6 +99,9 @@ def plugin_recipe(
 ) -> Recipe:
     """How the plugin library is built; :func:`centermask_edge.kernels.build.build` does it.
 
+    Without nvcc, NVRTC makes the machine code where it is installed; see
+    :func:`nvrtc_plugin_recipe`.
+
     Args:
         host: for the CPU: the plugins load, register and build engines all the same, and their
             ``enqueue`` works on CPU memory, as the harness of the tests needs it.
@@ -105,14 +111,51 @@ def plugin_recipe(
     Raises:
         KernelError: the compiler is missing, or nvcc does not know an architecture.
     """
+    if not host and prefers_nvrtc():
+        return nvrtc_plugin_recipe(architectures, sources)
     base = host_recipe(sources) if host else _cuda_base(architectures, sources)
+    return _with_plugins(base)
+
+
+def nvrtc_plugin_recipe(
+    architectures: Sequence[int] | None = None, sources: Path | None = None
+) -> Recipe:
+    """How the plugin library is built without nvcc: for one kind of GPU, whose code is compiled.
+
+    Args:
+        architectures: one compute capability as 10 * major + minor; of this GPU where None.
+        sources: as in :func:`plugin_recipe`.
+
+    Raises:
+        KernelError: NVRTC or the C++ compiler is missing or refuses, or there is no one GPU to
+            build for.
+    """
+    nvrtc, gpu = find_nvrtc(), find_gpu()
+    if nvrtc is None:
+        raise KernelError(
+            "no NVRTC with its headers was found; install it with: "
+            "pip install 'centermask-edge[nvrtc]'"
+        )
+    wanted = sorted(set(architectures or ([gpu.capability] if gpu else [])))
+    if len(wanted) != 1:
+        found = f"{len(wanted)} architectures were named" if wanted else "no GPU was found"
+        raise KernelError(
+            f"{found}, and NVRTC builds the plugins for one; name it, for example --arch 87, or "
+            "install the CUDA toolkit for a library with several"
+        )
+    base = driver_recipe(sources)
+    code = cubin(nvrtc, wanted[0], sources)
+    return _with_plugins(replace(base, flags=(f'-DCM_CUBIN="{code}"', *base.flags)))
+
+
+def _with_plugins(base: Recipe) -> Recipe:
     parts = sorted((base.sources / _ROOM).glob("*.cpp"))
     return replace(
         base,
         kind=f"plugin-{base.kind}",
         others=tuple(f"{_ROOM}/{part.name}" for part in parts),
         rooms=(*ROOMS, _ROOM),
-        tail=_linker(for_nvcc=not host),
+        tail=(*base.tail, *_linker(for_nvcc=base.kind == "cuda")),
     )
 
 

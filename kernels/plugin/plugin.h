@@ -18,6 +18,7 @@
 #include <new>
 
 #include "centermask/types.h"
+#include "embedded.h"
 #include "fields.h"
 
 namespace cm_plugin {
@@ -119,7 +120,11 @@ class Plugin final : public nvinfer1::IPluginV3,
   }
   // A plugin holds nothing that belongs to a context; each context has its own copy.
   nvinfer1::IPluginV3* attachToContext(nvinfer1::IPluginResourceContext*) noexcept override {
-    return clone();
+    const int code = load_embedded_kernels();
+    if (code == CM_OK) return clone();
+    refuse(label_, "its kernels cannot be loaded, code %d: %s; build the library on this machine",
+           code, cm_error_text(code));
+    return nullptr;
   }
   const nvinfer1::PluginFieldCollection* getFieldsToSerialize() noexcept override {
     collection_.nbFields = write_fields(Op::kAttributes, kAttributeCount, &values_, fields_);
