@@ -9,7 +9,17 @@ from typing import Any
 import typer
 
 import centermask_edge
-from centermask_edge.cli import convert, evaluate, export, kernels, parity, run, train
+from centermask_edge.cli import (
+    build,
+    convert,
+    evaluate,
+    export,
+    inspect,
+    kernels,
+    parity,
+    run,
+    train,
+)
 from centermask_edge.errors import CenterMaskError
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -17,6 +27,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train.command,
     "evaluate": evaluate.command,
     "export": export.command,
+    "build": build.command,
+    "inspect": inspect.command,
     "convert": convert.command,
     "parity": parity.command,
 }

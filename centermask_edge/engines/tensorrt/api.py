@@ -144,7 +144,6 @@ def make_logger(api: Api, sink: Sink) -> Any:
             ``verbose``) and the text, from any thread. What it raises is dropped: an exception
             that enters TensorRT's C++ ends the process.
     """
-
     base: Any = api.trt.ILogger
 
     class Logger(base):  # type: ignore[misc]

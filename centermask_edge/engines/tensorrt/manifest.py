@@ -69,14 +69,20 @@ class LayerSummary(_Record):
     Attributes:
         count: layers after fusion.
         reformats: layers that only change type or memory layout.
-        by_type: how many layers of each type.
-        conv_macs: multiply-adds of convolutions for one picture at the usual size, by type.
+        by_type: layers of each kind, in TensorRT's words.
+        by_dtype: layers that compute in each number type: ``fp32``, ``fp16``, ``int8``.
+        conv_macs: multiply-adds of convolutions at the usual input, by number type.
+        activation_bytes: scratch memory that one run needs; 0 where TensorRT did not say.
+        weight_bytes: of all weights in the engine; 0 where TensorRT did not say.
     """
 
     count: int
     reformats: int
     by_type: dict[str, int] = {}
+    by_dtype: dict[str, int] = {}
     conv_macs: dict[str, int] = {}
+    activation_bytes: int = 0
+    weight_bytes: int = 0
 
     def share(self, dtype: str) -> float:
         """Part of the convolutions' multiply-adds in that type, 0 to 1."""
