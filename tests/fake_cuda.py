@@ -166,7 +166,7 @@ class Driver:
 
     # The driver.
 
-    def cuInit(self, flags: int) -> tuple[CUresult]:
+    def cuInit(self, Flags: int) -> tuple[CUresult]:
         code = self._enter("cuInit", False)
         return (code if self.gpus or code else CUresult.CUDA_ERROR_NO_DEVICE,)
 

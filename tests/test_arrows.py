@@ -28,7 +28,10 @@ ROOMS = (
 TORCH_ROOMS = {"model", "train"}
 # Export traces the torch modules; evaluation of a checkpoint reports torch's version and threads.
 TORCH_MODULES = {"centermask_edge.graph.trace", "centermask_edge.cli.evaluate"}
-OPTIONAL = {"av", "cv2", "faster_coco_eval", "onnx", "onnxruntime", "onnxsim", "openvino", "PIL"}
+OPTIONAL = {
+    *("av", "cv2", "faster_coco_eval", "onnx", "onnxruntime", "onnxsim", "openvino", "PIL"),
+    *("cuda", "pycuda", "tensorrt", "tensorrt_bindings", "tensorrt_rtx", "tensorrt_rtx_bindings"),
+}
 LIGHT_ROOMS = {"core", "engines", "measure", "live", "cli"}
 Found = tuple[str, bool]
 
@@ -168,6 +171,11 @@ def test_an_upward_import_is_seen(source: str, count: int) -> None:
 )
 def test_torch_is_seen_wherever_it_is_imported(source: str) -> None:
     assert brings_torch(source, "centermask_edge.live.pipeline")
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx_bindings", "cuda.bindings", "pycuda"])
+def test_gpu_packages_are_optional(name: str) -> None:
+    assert heavy(f"import {name}", "centermask_edge.engines.tensorrt.api") != []
 
 
 def test_an_optional_package_is_seen_only_at_import() -> None:

@@ -19,6 +19,7 @@ from centermask_edge.cli import (
     parity,
     run,
     train,
+    verify,
 )
 from centermask_edge.errors import CenterMaskError
 
@@ -29,6 +30,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export.command,
     "build": build.command,
     "inspect": inspect.command,
+    "verify": verify.command,
     "convert": convert.command,
     "parity": parity.command,
 }

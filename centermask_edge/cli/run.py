@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from centermask_edge.cli.report import write_json
 from centermask_edge.config import PreprocessConfig
 from centermask_edge.engines.base import Engine, EngineName
 from centermask_edge.errors import ConfigError, SinkError, SourceError
-from centermask_edge.measure.stages import processor_name, usable_processors
+from centermask_edge.measure.stages import WARM_UP, processor_name, usable_processors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,24 +78,55 @@ def _facts(
         "processor": processor_name(),
         "instances": result.instances,
         **result.stages.to_json(),
+        **_gpu_stages(engine),
     }
+
+
+def _gpu_stages(engine: Engine) -> dict[str, Any]:
+    """Where the time went on the GPU, of an engine that measures there; else nothing."""
+    measured = list(getattr(engine, "gpu_times", ()))[WARM_UP:]
+    if not measured:
+        return {}
+    rows = []
+    for name in measured[0].__slots__:
+        p50, p95, p99 = np.percentile([getattr(times, name) for times in measured], (50, 95, 99))
+        row = {"p50_ms": round(p50, 3), "p95_ms": round(p95, 3), "p99_ms": round(p99, 3)}
+        rows.append({"stage": name.removesuffix("_ms"), **row})
+    return {"gpu_stages": rows}
+
+
+@contextmanager
+def _closing(engine: Engine) -> Iterator[None]:
+    """Closes an engine that holds more than memory, however the block ends."""
+    try:
+        yield
+    finally:
+        close = getattr(engine, "close", None)
+        if close is not None:
+            close()
 
 
 def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _show(console: Console, facts: dict[str, Any]) -> None:
+def _table(console: Console, title: str, rows: list[dict[str, Any]], digits: int) -> None:
     from rich.table import Table
 
-    table = Table(title="milliseconds per frame")
+    table = Table(title=title)
     for column in ("stage", "p50", "p95", "p99"):
         table.add_column(column, justify="left" if column == "stage" else "right")
-    for row in facts["stages"]:
+    for row in rows:
         values = (row["p50_ms"], row["p95_ms"], row["p99_ms"])
-        table.add_row(row["stage"], *(f"{value:.1f}" for value in values))
+        table.add_row(row["stage"], *(f"{value:.{digits}f}" for value in values))
+    console.print(table)
+
+
+def _show(console: Console, facts: dict[str, Any]) -> None:
     if facts["stages"]:
-        console.print(table)
+        _table(console, "milliseconds per frame", facts["stages"], 1)
+    if facts.get("gpu_stages"):
+        _table(console, "of these on the GPU, by its own clock", facts["gpu_stages"], 3)
     count = f"{_plural(facts['frames'], 'frame')}, {_plural(facts['instances'], 'instance')}"
     rate = f"{facts['frames_per_second']:.1f} frames/s; the first frame is not in the figures"
     console.print(f"{count}, {rate}" if facts["stages"] else count, highlight=False)
@@ -127,7 +161,8 @@ def command(
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Open a window; q or Esc ends.")] = False,
     model: Annotated[
-        Path | None, typer.Option(help="An .onnx file; default: the shipped person model.")
+        Path | None,
+        typer.Option(help="An .onnx file or a TensorRT engine; default: the shipped person model."),
     ] = None,
     engine: Annotated[
         EngineName | None, typer.Option(help="What runs the model.", show_default="openvino")
@@ -141,6 +176,9 @@ def command(
     stages_json: Annotated[
         Path | None, typer.Option(help="Write the table of times here, as JSON.")
     ] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Build a TensorRT engine that does not fit again.")
+    ] = False,
 ) -> None:
     """Segment the objects in a source; at the end, a table of where the time went."""
     from rich.console import Console
@@ -156,7 +194,7 @@ def command(
     frames = open_source(source)
     try:
         outputs = _outputs(frames, out, json_path, stages_json, show)
-        runner = open_engine(model or shipped_model(), engine, threads, min_score=score)
+        runner = open_engine(model or shipped_model(), engine, threads, score, rebuild)
         preprocess = _preprocess(runner.metadata.preprocess, size)
     except BaseException:
         frames.close()
@@ -171,7 +209,7 @@ def command(
     total = min((n for n in (frames.total, max_frames) if n), default=None)
     task = bar.add_task(frames.name, total=total)
     outputs.on_frame = lambda frame, instances: bar.advance(task)
-    with bar:
+    with bar, _closing(runner):
         result = process(frames, runner, preprocess, outputs, score=score, max_frames=max_frames)
     facts = _facts(result, frames, runner, threads)
     if stages_json is not None:

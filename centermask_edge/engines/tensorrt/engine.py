@@ -54,7 +54,7 @@ class Pending:
 
 
 class TensorRtEngine:
-    """An engine file on the GPU; see ``open.py`` for the checks before.
+    """An engine file on the GPU; ``open.py`` opens files and checks them.
 
     May be called from any thread; everything runs on one of its own.
 
@@ -79,8 +79,8 @@ class TensorRtEngine:
         path: Path,
         content: bytes,
         metadata: ModelMetadata,
-        *,
         plugins: Path | None = None,
+        *,
         min_score: float = 0.0,
         graphs: bool = True,
         kernels: Callable[[], Library] = load_cuda,
@@ -113,6 +113,14 @@ class TensorRtEngine:
     def close(self) -> None:
         """Finishes what runs and gives everything back. Twice is harmless."""
         self._end()
+
+    def check(self, shape: Shape) -> None:
+        """Nothing, if a batch of that shape (N, 3, H, W) fits.
+
+        Raises:
+            ConfigError: the engine was not built for it.
+        """
+        self._state.network.limits.check(shape)
 
     def run(self, images: Floats, image_sizes: Floats) -> Detections:
         """Detections of a batch; see :class:`centermask_edge.engines.base.Engine`.
