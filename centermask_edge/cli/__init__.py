@@ -11,6 +11,7 @@ import typer
 import centermask_edge
 from centermask_edge.cli import (
     build,
+    calibrate,
     convert,
     evaluate,
     export,
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train.command,
     "evaluate": evaluate.command,
     "export": export.command,
+    "calibrate": calibrate.command,
     "build": build.command,
     "inspect": inspect.command,
     "verify": verify.command,
