@@ -120,7 +120,8 @@ class Looks:
     def difference(self, other: Look) -> Floats:
         """How unlike each picture is to another: 0 the same, 1 another scene altogether."""
         bits, colours = self.parts(other)
-        return np.minimum(1, 2 * bits) / 2 + np.minimum(1, 4 * colours) / 2
+        unlike = np.minimum(1, 2 * bits) / 2 + np.minimum(1, 4 * colours) / 2
+        return unlike.astype(np.float32)
 
     def duplicates(self, other: Look) -> NDArray[np.bool_]:
         """Which of the pictures show nothing that the other does not."""

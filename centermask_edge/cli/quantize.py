@@ -1,0 +1,149 @@
+"""``centermask-edge quantize``: an FP32 file and calibration pictures in, an INT8 file out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from centermask_edge.cli.progress import counting
+from centermask_edge.errors import ConfigError, SinkError
+from centermask_edge.quantize.job import DEFAULT_BUDGET, Job
+from centermask_edge.quantize.observers import PERCENTILE, Observer
+
+if TYPE_CHECKING:
+    import onnx
+
+    from centermask_edge.quantize.artefact import CalibrationPicture
+    from centermask_edge.quantize.job import Ready
+
+
+def _check(job: Job, report: Path | None, json_path: Path | None) -> None:
+    """Nothing, if the job makes sense: said before minutes of work, not after."""
+    if job.out.suffix.lower() != ".onnx":
+        raise ConfigError(f"--out {job.out}: the INT8 model is an .onnx file")
+    if not 0 < job.budget <= 100:
+        raise ConfigError(f"--budget {job.budget:g}: points of mask AP, above 0, for example 0.3")
+    if not 50 <= job.percentile <= 100:
+        raise ConfigError(f"--percentile {job.percentile:g}: wanted 50 to 100, for example 99.99")
+    if job.threads is not None and job.threads < 1:
+        raise ConfigError(f"--threads {job.threads}: the number of threads is at least 1")
+    if job.val is None and (report is not None or json_path is not None):
+        raise ConfigError("--report and --json hold the measured accuracy; give --val, too")
+    named = [p.resolve() for p in (job.model, job.out, report, json_path) if p is not None]
+    if len(set(named)) < len(named):
+        raise SinkError("MODEL, --out, --report and --json name the same file; give each its own")
+
+
+def _pictures(
+    model: onnx.ModelProto, calibration: Path, folder: Path | None
+) -> list[CalibrationPicture]:
+    """The calibration set, checked against its manifest and the model."""
+    from centermask_edge.live.pictures import read_picture
+    from centermask_edge.quantize.collect import metadata_of
+    from centermask_edge.quantize.picture_set import load_set
+
+    found = load_set(calibration, folder)
+    found.check_preprocess(metadata_of(model).preprocess)
+    return found.pictures(read_picture)
+
+
+def _prepared(
+    job: Job, model: onnx.ModelProto, pictures: list[CalibrationPicture], console: Console
+) -> Ready:
+    from centermask_edge.quantize.job import prepare
+
+    done: int | None = None
+    with counting(console, "calibrating", len(pictures)) as bar:
+
+        def progress(number: int) -> None:
+            nonlocal done
+            if done is None and number:
+                console.print(f"going on after {number} pictures", highlight=False)
+            done = number
+            bar(number)
+
+        try:
+            ready = prepare(job, model, pictures, progress)
+        except KeyboardInterrupt:
+            console.print(
+                f"interrupted at picture {done or 0} of {len(pictures)}; "
+                "the same command goes on from there or shortly before",
+                highlight=False,
+            )
+            raise
+    if done is None:
+        console.print("calibrated earlier with these pictures", highlight=False)
+    return ready
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="FP32 .onnx file.")],
+    calibration: Annotated[
+        Path, typer.Option(help="Folder or manifest.json that calibrate wrote.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="INT8 file to write; default: MODEL-int8.onnx.")
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="What is quantized: openvino, tensorrt, or a YAML file.")
+    ] = "openvino",
+    observer: Annotated[
+        Observer, typer.Option(help="How an activation's range is chosen.")
+    ] = Observer.ENTROPY,
+    percentile: Annotated[
+        float, typer.Option(help="Of the values, that --observer percentile keeps.")
+    ] = PERCENTILE,
+    budget: Annotated[
+        float, typer.Option(help="Points of mask AP that INT8 may cost.")
+    ] = DEFAULT_BUDGET,
+    val: Annotated[
+        Path | None, typer.Option(help="COCO json file with masks, to measure accuracy on.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="HTML report to write; needs --val.")
+    ] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Verdict to write as JSON; needs --val.")
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder of the pictures, if they were moved.")
+    ] = None,
+    bias_correction: Annotated[
+        bool, typer.Option(help="Shift biases by the mean error of 8 bits.")
+    ] = False,
+    equalise: Annotated[
+        bool, typer.Option(help="Even out channel ranges between layers first.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Use the calibration that an earlier run left, or go on with it.")
+    ] = True,
+    threads: Annotated[int | None, typer.Option(help="Processor threads.")] = None,
+) -> None:
+    """Write the INT8 file, and judge it: exit code 3 if it loses more than the budget."""
+    from centermask_edge.quantize.job import choose_plan, write_int8
+    from centermask_edge.quantize.model_file import load_float_model
+
+    job = Job(
+        model=model,
+        out=out or model.with_name(f"{model.stem}-int8.onnx"),
+        recipe=recipe,
+        observer=observer,
+        percentile=percentile,
+        budget=budget,
+        val=val,
+        bias_correction=bias_correction,
+        equalise=equalise,
+        resume=resume,
+        threads=threads,
+    )
+    _check(job, report, json_path)
+    console = Console(stderr=True, soft_wrap=True)
+    proto = load_float_model(model)
+    ready = _prepared(job, proto, _pictures(proto, calibration, pictures), console)
+    plan = choose_plan(job, ready)
+    path = write_int8(job.out, ready, plan)
+    console.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)", highlight=False)
+    console.print("accuracy was not measured: give --val", highlight=False)

@@ -1,0 +1,135 @@
+"""One quantization from start to end: collect, choose, write. The command line's work, as a library.
+
+    ready = prepare(job, model, pictures)       # resumable; the calibration lies beside the output
+    plan = choose_plan(job, ready)
+    write_int8(job.out, ready, plan)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from centermask_edge.engines.files import write_whole
+from centermask_edge.quantize.artefact import Calibration, CalibrationPicture
+from centermask_edge.quantize.build import Options, observable, prepared, quantize_model
+from centermask_edge.quantize.calibrated import calibration_file, calibration_for
+from centermask_edge.quantize.observers import PERCENTILE, Observer
+from centermask_edge.quantize.plan import Plan, load_plan
+from centermask_edge.quantize.scales import ObservedScales
+
+if TYPE_CHECKING:
+    import onnx
+
+DEFAULT_BUDGET = 0.3  # points of mask AP
+# One calibration serves the plans of every engine family: what any of them needs is observed.
+_FAMILIES = ("openvino", "tensorrt")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be done.
+
+    Attributes:
+        model: the FP32 file.
+        out: the INT8 file.
+        recipe: name or path of the plan.
+        observer: how ranges are chosen.
+        percentile: for ``Observer.PERCENTILE``.
+        budget: points of mask AP that may be lost.
+        val: COCO file to measure accuracy on, if any.
+        bias_correction: shift biases by the mean error that 8 bits cause.
+        equalise: even out the channels' ranges between layers first.
+        resume: use what an earlier call left, complete or interrupted.
+        threads: of the processor; None takes all.
+    """
+
+    model: Path
+    out: Path
+    recipe: str = "openvino"
+    observer: Observer = Observer.ENTROPY
+    percentile: float = PERCENTILE
+    budget: float = DEFAULT_BUDGET
+    val: Path | None = None
+    bias_correction: bool = False
+    equalise: bool = False
+    resume: bool = True
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """All that an INT8 file is made from.
+
+    Attributes:
+        model: float32, as it is to be quantized.
+        plan: the recipe's.
+        scales: ranges of the activations.
+        calibration: what was seen.
+        options: what else is done to the model.
+    """
+
+    model: onnx.ModelProto
+    plan: Plan
+    scales: ObservedScales
+    calibration: Calibration
+    options: Options
+
+    def int8(self, plan: Plan) -> onnx.ModelProto:
+        """The model in INT8 as a plan says."""
+        return quantize_model(self.model, plan, self.scales, self.options)
+
+
+def prepare(
+    job: Job,
+    model: onnx.ModelProto,
+    pictures: Sequence[CalibrationPicture],
+    progress: Callable[[int], None] | None = None,
+) -> Ready:
+    """Collects ranges, or reads those that are there.
+
+    Args:
+        job: what is to be done.
+        model: of ``job.model``.
+        pictures: the calibration set.
+        progress: called with the number of pictures done.
+
+    Raises:
+        ConfigError: the plan does not exist or does not fit the model.
+        QuantizationError: see :func:`centermask_edge.quantize.calibrated.calibration_for`.
+    """
+    plan = load_plan(job.recipe)
+    plain = prepared(model, equalise=job.equalise)
+    tensors = observable(plain, [plan, *(load_plan(name) for name in _FAMILIES)])
+    calibration = calibration_for(
+        plain,
+        tensors,
+        pictures,
+        calibration_file(job.out),
+        resume=job.resume,
+        progress=progress,
+        threads=job.threads,
+    )
+    seen = calibration.seen
+    scales = ObservedScales(seen.histograms, job.observer, job.percentile)
+    options = Options(
+        bias_correction=seen if job.bias_correction else None, calibration=calibration.digest
+    )
+    return Ready(plain, plan, scales, calibration, options)
+
+
+def choose_plan(job: Job, ready: Ready) -> Plan:
+    """Which operations are quantized: all of the recipe's."""
+    return ready.plan
+
+
+def write_int8(path: Path, ready: Ready, plan: Plan) -> Path:
+    """The INT8 file, whole or not at all; its path.
+
+    Raises:
+        QuantizationError: a range is missing or zero.
+        ModelFileError: it cannot be written.
+    """
+    return write_whole(path, ready.int8(plan).SerializeToString(deterministic=True))
