@@ -11,6 +11,8 @@ GPU_PYTHON ?= $(PYTHON)
 MADE   := $(VENV)/.made
 HAS_RUN  := $(VENV)/.has-run
 HAS_TEST := $(VENV)/.has-test
+# TensorRT's bindings without their libraries: what we call of them is checked in each version.
+CONTRACT := 10.3.0 10.16.1.11 11.4.0.106
 
 .PHONY: run test check gpu docs results golden wheel clean help
 .DEFAULT_GOAL := help
@@ -32,7 +34,7 @@ run: $(HAS_RUN)
 		--stages-json $(OUT)/stages.json
 	@echo "annotated video: $(abspath $(OUT)/people.mp4)"
 
-test: $(HAS_TEST)
+test: $(HAS_TEST) $(addprefix $(VENV)/contract/,$(CONTRACT))
 	$(BIN)/python -m pytest
 
 check: $(HAS_TEST)
@@ -90,3 +92,8 @@ $(HAS_TEST): $(MADE) pyproject.toml constraints.txt
 	@$(PIP) install "$$(grep '^torch==' constraints.txt)"
 	@$(PIP) install --constraint constraints.txt --editable '.[cpu,train,dev]'
 	@touch $(HAS_RUN) $@
+
+# Not on every platform; the tests that need them then skip and say so.
+$(VENV)/contract/%: | $(HAS_TEST)
+	@$(PIP) install --no-deps --target $@ tensorrt-cu12-bindings==$* 2>/dev/null || { rm -rf $@; \
+	echo "no bindings of TensorRT $* for this platform: their contract tests will be skipped"; }

@@ -83,11 +83,11 @@ class Driver:
         live: handles and addresses not given back, by kind.
     """
 
-    CUresult, CUstream = CUresult, CUstream
-    CUstream_flags, CUevent_flags = CUstream_flags, CUevent_flags
-    CUstreamCaptureMode = CUstreamCaptureMode
-
     def __init__(self, gpus: int = 1) -> None:
+        # Here, not in the class: there their names would hide the types.
+        self.CUresult, self.CUstream = CUresult, CUstream
+        self.CUstream_flags, self.CUevent_flags = CUstream_flags, CUevent_flags
+        self.CUstreamCaptureMode = CUstreamCaptureMode
         self.gpus = gpus
         self.calls: Counter[str] = Counter()
         self.memory: dict[int, Any] = {}
@@ -377,7 +377,7 @@ class Foreign:
         self._address = driver._place("foreign", self._bytes.nbytes, 0)
         self._driver, self._like = driver, array
         ctypes.memmove(self._address, self._bytes.ctypes.data, self._bytes.nbytes)
-        self.__cuda_array_interface__ = {
+        self.__cuda_array_interface__: dict[str, Any] = {
             "shape": array.shape,
             "typestr": array.dtype.str,
             "data": (self._address, False),

@@ -16,7 +16,7 @@ import fake_cuda
 import numpy as np
 import onnx
 import onnxruntime
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import helper
 
 from centermask_edge.engines.tensorrt.api import Api, Flavor
@@ -109,7 +109,7 @@ class ICudaEngine:
         return len(self._inputs) + len(self._outputs)
 
     def get_tensor_name(self, index: int) -> str:
-        return [*self._inputs, *self._outputs][index]
+        return str([*self._inputs, *self._outputs][index])
 
     def get_tensor_dtype(self, name: str) -> DataType:
         return _TYPES[{**self._inputs, **self._outputs}[name].type][0]

@@ -13,7 +13,12 @@ from onnx import TensorProto, helper
 
 from centermask_edge.engines import EngineName, default_engine, open_engine
 from centermask_edge.engines.base import Detections
-from centermask_edge.errors import ConfigError, MissingPackageError, ModelFileError
+from centermask_edge.errors import (
+    CenterMaskError,
+    ConfigError,
+    MissingPackageError,
+    ModelFileError,
+)
 
 CPU_ENGINES = [EngineName.OPENVINO, EngineName.ONNXRUNTIME]
 both = pytest.mark.parametrize("engine", CPU_ENGINES, ids=lambda e: e.value)
@@ -160,8 +165,11 @@ def test_a_wrong_file_is_one_clear_line(
     assert "\n" not in str(caught.value) and path.name in str(caught.value)
 
 
-def test_engines_that_cannot_run_this_say_what_can(tiny: Path) -> None:
-    with pytest.raises(ConfigError, match=r"not built yet.*--engine openvino"):
+def test_engines_that_cannot_run_this_say_what_can(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("centermask_edge.engines.tensorrt.open.find_gpu", lambda: None)
+    with pytest.raises(CenterMaskError, match=r"no NVIDIA GPU.*--engine openvino"):
         open_engine(tiny, EngineName.TENSORRT)
     with pytest.raises(ConfigError, match=r"checkpoints.*tiny\.onnx"):
         open_engine(tiny, EngineName.TORCH)

@@ -8,6 +8,7 @@ looked at, so a child process loads them against stubs and lists what they have.
 from __future__ import annotations
 
 import ast
+import enum
 import inspect
 import json
 import os
@@ -274,7 +275,7 @@ def test_the_fake_has_nothing_that_the_bindings_have_not(version: str) -> None:
     for name in classes:
         fake = getattr(fake_tensorrt, name)
         own = {n for n, v in vars(fake).items() if callable(v) or isinstance(v, property)}
-        own |= {m.name for m in fake} if issubclass(fake, fake_tensorrt.enum.Enum) else set()
+        own |= {m.name for m in fake} if issubclass(fake, enum.Enum) else set()
         public = {n for n in own if not n.startswith("_")}
         assert public <= set(names[name]["members"]), name
         for member in public & set(names[name]["numbers"]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ class Machine:
     gpu: Gpu | None = GPU
     version: str = "10.16.1.11"
     built: list[Options] = field(default_factory=list)
+    fault: Callable[[onnx.ModelProto], onnx.ModelProto] = field(default=lambda model: model)
 
     def manifest(self, **changes: Any) -> Manifest:
         """Of an engine that fits, but for the changes."""
@@ -71,7 +72,9 @@ class Machine:
 
     def engine(self, **changes: Any) -> Path:
         """Such an engine, whole."""
-        path = fake_tensorrt.save_engine(tiny_model.build(), self.folder / "tiny.engine")
+        path = fake_tensorrt.save_engine(
+            self.fault(tiny_model.build()), self.folder / "tiny.engine"
+        )
         changes.setdefault("engine_sha256", file_sha256(path))
         write_manifest(path, self.manifest(**changes))
         return path
@@ -82,7 +85,7 @@ class Machine:
         """In the place of ``build_engine``."""
         self.built.append(options)
         folder.mkdir(parents=True, exist_ok=True)
-        engine = fake_tensorrt.save_engine(onnx.load(path), folder / "built.engine")
+        engine = fake_tensorrt.save_engine(self.fault(onnx.load(path)), folder / "built.engine")
         manifest = self.manifest(
             onnx=Path(os.path.relpath(path, folder)).as_posix(),
             onnx_sha256=file_sha256(path),
@@ -273,3 +276,101 @@ def test_run_without_a_gpu(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: no NVIDIA GPU") and "--engine openvino" in line
     assert not out.exists()
+
+
+def largest_for_mean(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A fault: the mean of the picture is its largest value."""
+    for node in model.graph.node:
+        if node.op_type == "ReduceMean":
+            node.op_type = "ReduceMax"
+    return model
+
+
+def test_verify_an_engine_that_agrees(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    result = machine.folder / "verify.json"
+    words = ["verify", str(machine.engine()), "--count", "2", "--json", str(result)]
+    assert main(words) == 0
+    found = json.loads(result.read_text())
+    assert found["agrees"] and found["pictures"] == 2 and found["objects"] == 4
+    assert [row["tensor"] for row in found["outputs"]] == [
+        *("boxes", "scores", "mask_scores", "masks", "classes", "count")
+    ]
+    assert "agrees with ONNX Runtime on 2 pictures, 4 objects" in capsys.readouterr().err
+    assert machine.built == []
+
+
+def test_verify_an_engine_that_diverges(
+    machine: Machine, picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.fault = largest_for_mean
+    folder = machine.folder / "pictures"
+    folder.mkdir()
+    picture.rename(folder / "a.png")
+    result = machine.folder / "verify.json"
+    words = ["verify", str(machine.engine()), "--images", str(folder), "--json", str(result)]
+    assert main(words) == 3
+    assert json.loads(result.read_text())["first"] == "mean"
+    text = capsys.readouterr().err
+    assert "the first tensor that does is mean, made by ReduceMean" in text
+    (options,) = machine.built
+    assert options.shapes.fixed and options.precision is Precision.FP16
+
+
+def test_verify_looks_into_layers_when_asked(machine: Machine) -> None:
+    result = machine.folder / "verify.json"
+    words = ["verify", str(machine.engine()), "--count", "1", "--layers", "--json", str(result)]
+    assert main(words) == 0
+    found = json.loads(result.read_text())
+    assert found["first"] is None and "mean" in [row["tensor"] for row in found["layers"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["gone.engine"], "not found"),
+        (["tiny.engine", "--count", "0"], "--count 0"),
+        (["tiny.engine", "--score", "2"], "--score 2"),
+        (["tiny.engine", "--images", "nowhere"], "source not found"),
+    ],
+)
+def test_verify_refuses(
+    machine: Machine,
+    words: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    machine.engine()
+    monkeypatch.chdir(machine.folder)
+    assert main(["verify", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_verify_needs_the_onnx_file_and_a_gpu(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = machine.engine()
+    machine.gpu = None
+    assert main(["verify", str(path)]) == 2
+    assert "no NVIDIA GPU" in capsys.readouterr().err
+    (machine.folder / "tiny.onnx").unlink()
+    assert main(["verify", str(path)]) == 2
+    assert "the ONNX file that the engine was built from is not there" in capsys.readouterr().err
+
+
+def test_verify_leaves_out_pictures_that_do_not_fit(
+    machine: Machine, picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = machine.folder / "pictures"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(picture.read_bytes())
+    Image.fromarray(np.zeros((90, 70, 3), np.uint8)).save(folder / "b.png")
+    path = machine.engine()
+    fake_tensorrt.save_engine(tiny_model.build(), path, [[1, 3, 64, 96]] * 3)
+    write_manifest(path, machine.manifest(engine_sha256=file_sha256(path)))
+    assert main(["verify", str(path), "--images", str(folder)]) == 0
+    assert "on 1 picture, 2 objects" in capsys.readouterr().err
+    (folder / "a.png").unlink()
+    assert main(["verify", str(path), "--images", str(folder)]) == 2
+    assert "built for batches of 1x64x96" in capsys.readouterr().err

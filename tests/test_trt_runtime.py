@@ -19,6 +19,7 @@ from centermask_edge.config import PreprocessConfig
 from centermask_edge.engines.base import Detections
 from centermask_edge.engines.onnxruntime import OnnxRuntimeEngine
 from centermask_edge.engines.tensorrt import state
+from centermask_edge.engines.tensorrt.buffers import pinned_array
 from centermask_edge.engines.tensorrt.cuda import GpuError
 from centermask_edge.engines.tensorrt.engine import TensorRtEngine
 from centermask_edge.errors import ConfigError, ModelFileError
@@ -363,7 +364,7 @@ def test_detections_stay_on_the_device(rig: Rig) -> None:
         assert (facts["shape"], facts["version"], facts["strides"]) == (want.shape, 3, None)
         assert rig.driver._inside(facts["data"][0], want.nbytes)
     rig.driver._drain(rig.driver.streams[facts["stream"]])
-    count = fake_tensorrt.pinned_array(found.count.address, (1,), np.int64)
+    count = pinned_array(found.count.address, (1,), np.int64)
     assert count.tolist() == wanted.count.tolist()
     for seed in range(6):  # slots are reused only when their batch is done
         engine.segment_on_device(frame(seed=seed))

@@ -128,8 +128,13 @@ def _summary(verdict: Verdict) -> str:
         )
     if not verdict.agrees:
         return "the engine DIVERGES"
-    basis = f"{verdict.objects} objects" if verdict.objects else "its layers; no object was found"
-    return f"the engine agrees with ONNX Runtime on {verdict.pictures} pictures, {basis}"
+    pictures, objects = _plural(verdict.pictures, "picture"), _plural(verdict.objects, "object")
+    basis = objects if verdict.objects else "by its layers: no object was found"
+    return f"the engine agrees with ONNX Runtime on {pictures}, {basis}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def command(

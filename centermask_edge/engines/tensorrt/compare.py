@@ -97,7 +97,7 @@ def compare_tensor(
     difference[~np.isfinite(difference)] = np.inf
     at = np.unravel_index(int(difference.argmax()), difference.shape)
     size = _rms(theirs) if scale is None else scale
-    error = _rms(difference) / max(size, np.finfo(np.float32).tiny)
+    error = _rms(difference) / max(size, float(np.finfo(np.float32).tiny))
     place = tuple(int(i) for i in at)
     return Compared(name, float(error), limit, place, float(ours[at]), float(theirs[at]))
 

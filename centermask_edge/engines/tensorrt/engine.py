@@ -180,6 +180,10 @@ class TensorRtEngine:
         found = self._call(lambda state: state.start_frame(image, placement, config, download))
         return found, placement
 
+    def synchronize(self) -> None:
+        """Waits for everything queued; for arrays of libraries that know nothing of our stream."""
+        self._call(lambda state: state.gpu.synchronize())
+
     def draw(
         self,
         image: Any,

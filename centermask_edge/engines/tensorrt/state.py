@@ -188,8 +188,10 @@ class State:
         try:
             for lane in self._lanes.values():
                 lane.drain()
-            for part in (*self._painters.values(), *self._cameras.values()):
-                part.free()
+            for painter in self._painters.values():
+                painter.free()
+            for camera in self._cameras.values():
+                camera.free()
             for lane in self._lanes.values():
                 lane.free()
             self.network.close()
