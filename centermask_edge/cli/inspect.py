@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from centermask_edge.engines.tensorrt.api import find_api
 from centermask_edge.engines.tensorrt.build import layers_path, log_folder
@@ -91,17 +89,16 @@ def _figures(manifest: Manifest) -> list[tuple[str, str]]:
 def _tensors(tensors: tuple[Tensor, ...]) -> str:
     def text(tensor: Tensor) -> str:
         shape = "x".join(str(n) if n >= 0 else "?" for n in tensor.shape)
-        return f"{tensor.dtype} {shape} {tensor.format.split(')')[0].strip('(')}".strip()
+        layout = tensor.format.split(")")[0].removeprefix("(")
+        return " ".join(word for word in (tensor.dtype, layout, shape) if word)
 
-    return "\n".join(text(tensor) for tensor in tensors)
+    return " + ".join(text(tensor) for tensor in tensors)
 
 
-def _table(layers: list[Layer]) -> Table:
-    table = Table("layer", "type", "inputs", "outputs", "", box=None, pad_edge=False)
-    for layer in layers:
-        mark = "reformat" if layer.is_reformat else ""
-        table.add_row(layer.name, layer.type, _tensors(layer.inputs), _tensors(layer.outputs), mark)
-    return table
+def _line(layer: Layer) -> str:
+    mark = "  (reformat)" if layer.is_reformat else ""
+    wires = f"{_tensors(layer.inputs)} -> {_tensors(layer.outputs)}"
+    return f"{layer.type:<17}{layer.name}{mark}\n{'':<17}{wires}"
 
 
 def _content(engine: Path, manifest: Manifest, layers: list[Layer]) -> dict[str, Any]:
@@ -117,7 +114,7 @@ def _content(engine: Path, manifest: Manifest, layers: list[Layer]) -> dict[str,
 def command(
     engine: Annotated[Path, typer.Argument(help="An .engine file of centermask-edge build.")],
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
-    brief: Annotated[bool, typer.Option("--brief", help="Without the table of layers.")] = False,
+    brief: Annotated[bool, typer.Option("--brief", help="Without the list of layers.")] = False,
 ) -> None:
     """Show what an engine was built from, its layers, and whether it fits this machine."""
     manifest = read_manifest(engine)
@@ -125,15 +122,9 @@ def command(
     if as_json:
         typer.echo(json.dumps(_content(engine, manifest, layers), indent=1))
         return
-    console = Console(highlight=False)
-    rows = _rows(engine, manifest)
     misfit = _fit(engine, manifest)
-    rows.append(("fits here", "no" if misfit else "yes"))
-    facts = Table(show_header=False, box=None, pad_edge=False)
-    for name, text in rows:
-        facts.add_row(name, text)
-    console.print(facts)
-    for line in misfit:
-        console.print(line, soft_wrap=True)  # the command in it is there to be copied
+    rows = [*_rows(engine, manifest), ("fits here", "no" if misfit else "yes")]
+    lines = [f"{name:<14}{text}" for name, text in rows] + misfit
     if layers and not brief:
-        console.print(_table(layers))
+        lines += ["", *map(_line, layers)]
+    typer.echo("\n".join(lines))
