@@ -18,7 +18,6 @@ from trt_cases import int8_person, people
 from typer.testing import CliRunner
 
 from centermask_edge import cli
-from centermask_edge.engines.tensorrt import child
 from centermask_edge.engines.tensorrt.api import Flavor
 from centermask_edge.engines.tensorrt.build import (
     Built,
@@ -194,7 +193,7 @@ def test_a_child_that_dies_is_one_line_and_leaves_nothing(
     def strike(phase: str, step: int, steps: int) -> None:
         os.kill(children[0].pid, number)
 
-    monkeypatch.setattr(child.subprocess, "Popen", Watched)
+    monkeypatch.setattr(subprocess, "Popen", Watched)
     model = tmp_path / "person.onnx"
     model.write_bytes(shipped_model().read_bytes())
     with pytest.raises(ModelFileError, match=message) as caught:

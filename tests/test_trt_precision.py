@@ -79,8 +79,8 @@ def small(scale: float = 1.0) -> onnx.ModelProto:
 def quantized(steps: NDArray[np.float32], codes: NDArray[np.int8]) -> onnx.ModelProto:
     return parsed(
         QDQ,
-        s=np.float32(0.05),
-        z=np.int8(0),
+        s=np.asarray(0.05, np.float32),
+        z=np.asarray(0, np.int8),
         w=codes,
         ws=steps,
         wz=np.zeros(4, np.int8),

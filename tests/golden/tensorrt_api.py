@@ -2,7 +2,7 @@
 
     python tests/golden/tensorrt_api.py WHEEL...
 
-The wheels (``tensorrt-cu12-bindings``, for this Python) come without TensorRT's libraries. Importing
+The wheels (``tensorrt-cu12-bindings``, for this Python) lack TensorRT's libraries. Importing
 the bindings calls none of their functions, so libraries that only have the names are enough. The
 names are facts about an interface; nothing of NVIDIA's is in the files written.
 """

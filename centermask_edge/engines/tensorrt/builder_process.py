@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import IO, Any
 
@@ -246,6 +247,11 @@ def main() -> int:
         text = f"cannot write {error.filename}: {error.strerror}"
         answers.say(event="error", kind="ModelFileError", message=text)
         return 2
+    except Exception as error:  # a version of TensorRT that differs from those we know
+        journal("error", traceback.format_exc())
+        text = f"the builder failed with {type(error).__name__}: {error}; please report this"
+        answers.say(event="error", kind="ModelFileError", message=text)
+        return 3
     finally:
         journal.close()
     answers.say(event="done", seconds=time.monotonic() - start, **journal.sizes)

@@ -99,7 +99,8 @@ def _judged(answer: dict[str, Any], code: int, request: Request) -> Answer:
     where = f"; the whole log is in {request.log}" if Path(request.log).is_file() else ""
     if answer.get("event") == "error":
         kind = getattr(errors, str(answer["kind"]), ModelFileError)
-        wanted = kind if issubclass(kind, CenterMaskError) else ModelFileError
+        ours = isinstance(kind, type) and issubclass(kind, CenterMaskError)
+        wanted = kind if ours else ModelFileError
         raise wanted(f"{answer['message']}{where}")
     raise ModelFileError(f"the process that builds the engine {_death(code)}{where}")
 
