@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 
 from centermask_edge.errors import ModelFileError, require
 from centermask_edge.preprocess import Size
@@ -56,11 +56,13 @@ class Coverage(BaseModel):
     input_size: tuple[int, int]
     layers: tuple[LayerCoverage, ...]
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def macs(self) -> int:
         """Multiply-adds of the network for one picture, every mask slot included."""
         return sum(layer.macs for layer in self.layers)
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def share(self) -> float:
         """Share of the multiply-adds that the file asks to do in 8 bits, 0..1."""
