@@ -92,7 +92,7 @@ def command(
     ] = "openvino",
     observer: Annotated[
         Observer, typer.Option(help="How an activation's range is chosen.")
-    ] = Observer.ENTROPY,
+    ] = Observer.MSE,
     percentile: Annotated[
         float, typer.Option(help="Of the values, that --observer percentile keeps.")
     ] = PERCENTILE,
@@ -102,9 +102,7 @@ def command(
     val: Annotated[
         Path | None, typer.Option(help="COCO json file with masks, to measure accuracy on.")
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="HTML report to write; needs --val.")
-    ] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML report to write; needs --val.")] = None,
     json_path: Annotated[
         Path | None, typer.Option("--json", help="Verdict to write as JSON; needs --val.")
     ] = None,

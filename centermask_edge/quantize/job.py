@@ -1,8 +1,7 @@
-"""One quantization from start to end: collect, choose, write. The command line's work, as a library.
+"""One quantization from start to end: collect, choose, write. The command's work, as a library.
 
-    ready = prepare(job, model, pictures)       # resumable; the calibration lies beside the output
-    plan = choose_plan(job, ready)
-    write_int8(job.out, ready, plan)
+:func:`prepare` collects ranges, resumably, beside the output; :func:`choose_plan` says which
+operations are quantized; :func:`write_int8` writes the file.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class Job:
     model: Path
     out: Path
     recipe: str = "openvino"
-    observer: Observer = Observer.ENTROPY
+    observer: Observer = Observer.MSE
     percentile: float = PERCENTILE
     budget: float = DEFAULT_BUDGET
     val: Path | None = None

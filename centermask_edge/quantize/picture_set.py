@@ -204,4 +204,4 @@ def load_set(path: Path, root: Path | None = None) -> PictureSet:
             f"{file} is not a calibration manifest of this version ({where}: {first['msg']}); "
             "make one with: centermask-edge calibrate"
         ) from None
-    return PictureSet(record, file, root or file.parent / record.root)
+    return PictureSet(record, file, root or (file.parent.resolve() / record.root).resolve())
