@@ -248,7 +248,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Any], Activations, Coverage]:
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
         record = json.loads(arrays["record"].tobytes())
         histograms = {
@@ -264,7 +264,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Activations, Coverage]:
         raise QuantizationError(
             f"calibration file not found: {path}; make one with: centermask-edge calibrate"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise QuantizationError(
             f"{path} is not a calibration file of this version ({type(error).__name__}); "
             "make one with: centermask-edge calibrate"

@@ -84,12 +84,13 @@ def quantize_model(
     from centermask_edge.graph.export import with_fp16_weights
 
     options = options or Options()
-    plain = _shaped(model, plan)
-    sites = place(plain, plan)
-    ranges = scales.ranges(sites)
+    plain = with_fp32_weights(model)
     if options.bias_correction is not None:
-        plain = correct_biases(plain, sites, options.bias_correction)
-    result = insert_qdq(plain, sites, ranges)
+        # Before the deconvolution is split, while channels are those that were observed.
+        plain = correct_biases(plain, place(plain, plan), options.bias_correction)
+    plain = _shaped(plain, plan)
+    sites = place(plain, plan)
+    result = insert_qdq(plain, sites, scales.ranges(sites))
     if options.fp16_weights:
         result = with_fp16_weights(result)
     _add_record(result, plan, scales, options)

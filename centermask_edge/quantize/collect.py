@@ -126,7 +126,7 @@ class Collector:
             "image": image[None],
             "image_size": np.asarray([placement.resized_size], np.float32),
         }
-        if self._roi_tensors:
+        if MIN_SCORE in (value.name for value in self._model.graph.input):
             feed[MIN_SCORE] = np.zeros(1, np.float32)
         if not self._sessions:
             self._sessions = list(self._open(feed))

@@ -186,10 +186,10 @@ def _divergence(counts: NDArray[np.float64], end: int, levels: int) -> float:
     mass = np.bincount(code, prefix, levels)
     bins = np.bincount(code, filled, levels)
     q = np.where(filled, (mass / np.maximum(bins, 1))[code], 0)
-    p, q = p / p.sum(), q / q.sum()
     seen = p > 0
     if (q[seen] == 0).any():
         return math.inf
+    p, q = p / p.sum(), q / q.sum()
     return float((p[seen] * np.log(p[seen] / q[seen])).sum())
 
 

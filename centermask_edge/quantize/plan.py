@@ -111,8 +111,8 @@ class Plan(_Model):
 
     def keeping(self, *names: str) -> Plan:
         """The plan with more operations left in float."""
-        added = tuple(n for n in names if n not in self.keep_float)
-        return self.model_copy(update={"keep_float": (*self.keep_float, *added)})
+        kept = tuple(dict.fromkeys((*self.keep_float, *names)))
+        return self.model_copy(update={"keep_float": kept})
 
     def to_json(self) -> str:
         """Everything that decides the placement, as text; equal for equal plans."""
