@@ -25,6 +25,7 @@ import fake_tensorrt
 import pytest
 
 from centermask_edge.kernels.toolchain import find_host_compiler
+from centermask_edge.resources import cache_dir
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "centermask_edge" / "engines" / "tensorrt"
@@ -101,8 +102,7 @@ def stubs() -> Path:
     compiler = find_host_compiler()
     if compiler is None:
         pytest.skip("no C++ compiler")
-    folder = ROOT / ".venv" / "contract" / "stubs"
-    folder = folder if os.access(ROOT / ".venv", os.W_OK) else Path("/tmp") / "contract-stubs"
+    folder = cache_dir() / "stubs"  # of the tests, which goes with them
     folder.mkdir(parents=True, exist_ok=True)
     for part in ("nvinfer", "nvinfer_plugin", "nvonnxparser"):
         for major in (10, 11):

@@ -112,8 +112,11 @@ def test_a_frame_is_preprocessed_as_in_training(rig: Rig, tiny: Path) -> None:
 
 
 def test_another_preprocessing_than_the_models_own(rig: Rig) -> None:
-    config = PreprocessConfig(short_side=96, long_side=160, channel_order="rgb")
+    config = PreprocessConfig(
+        short_side=96, long_side=160, channel_order="rgb", mean=(10, 20, 30), std=(1, 2, 4)
+    )
     image = frame()
+    image[..., 0] //= 4
     found, placement = rig.open().segment(image, config)
     tensor, _ = Preprocess(config)(image)
     assert placement.padded_size == tensor.shape[1:]
@@ -270,6 +273,7 @@ def test_the_least_recently_used_shapes_make_room(rig: Rig) -> None:
     assert rig.driver.live == {**full, "executable": 1}  # 64's, from its second run
     for height in (96, 128, 160, 192):  # and 64 goes while it is on its way
         engine.run(*batch(height=height))
+    assert rig.driver.live == {**full, "executable": 2}, "96's and 128's; 64's is gone"
     found = pending.result()
     assert found.mask_scores[0, 0] == pytest.approx(batch(height=64)[0].mean(), abs=1e-6)
 
@@ -285,6 +289,21 @@ def test_many_frame_sizes_hold_bounded_memory(rig: Rig) -> None:
     pinned = rig.driver.live["pinned"]
     engine.segment(frame(80, 97), config)
     assert rig.driver.live["pinned"] == pinned
+
+
+def test_a_frame_on_its_way_keeps_its_buffers_until_it_has_arrived(rig: Rig) -> None:
+    engine = rig.open()
+    config = PreprocessConfig(short_side=64, long_side=64)
+    started = []
+    for width in range(80, 80 + 2 * state.MAX_CAMERAS):  # of one input shape
+        started.append((engine.start_segment(frame(80, width), config)[0], frame(80, width)))
+    for height in range(64, 64 + 32 * state.MAX_LANES, 32):  # of others
+        image = frame(height, 256)
+        own = PreprocessConfig(short_side=height, long_side=256)
+        engine.start_segment(image, own)
+    for pending, image in started:
+        tensor, _ = Preprocess(config)(image)
+        assert pending.result().mask_scores[0, 0] == pytest.approx(tensor.mean(), abs=2e-3)
 
 
 def test_a_shape_outside_the_profile(rig: Rig) -> None:

@@ -125,13 +125,12 @@ class Network:
         return Tensor(name, np.dtype(_DTYPES[kind]), is_input)
 
     def context(self, image: Shape) -> Any:
-        """An execution context for one input shape.
+        """An execution context for one input shape, which ``limits`` allow.
 
         Raises:
-            ConfigError: the engine was not built for it.
+            ConfigError: the engine refuses it.
             GpuError: there is no memory for it.
         """
-        self.limits.check(image)
         context = self._engine.create_execution_context()
         if context is None:
             raise GpuError(
