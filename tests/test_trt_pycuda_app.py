@@ -14,7 +14,8 @@ import fake_tensorrt
 import numpy as np
 import pytest
 import tiny_model
-from fake_cuda import Driver, Foreign, Kernels
+from fake_arrays import Foreign, Kernels
+from fake_cuda import Driver
 from PIL import Image
 
 from centermask_edge.engines.tensorrt import open as opening

@@ -13,80 +13,25 @@ import fake_tensorrt
 import numpy as np
 import pytest
 import tiny_model
-from fake_cuda import CUresult, Driver, Foreign, Kernels
+from fake_cuda import CUresult, Driver
+from trt_rig import Rig, agree, batch, frame
 
 from centermask_edge.config import PreprocessConfig
-from centermask_edge.engines.base import Detections
 from centermask_edge.engines.onnxruntime import OnnxRuntimeEngine
 from centermask_edge.engines.tensorrt import state
-from centermask_edge.engines.tensorrt.buffers import pinned_array
 from centermask_edge.engines.tensorrt.cuda import GpuError
 from centermask_edge.engines.tensorrt.engine import TensorRtEngine
 from centermask_edge.errors import ConfigError, ModelFileError
-from centermask_edge.instances import Instances
 from centermask_edge.kernels.library import Library
-from centermask_edge.kernels.mask_overlay import mask_overlay
 from centermask_edge.preprocess import Preprocess
 
 
 @pytest.fixture()
-def driver() -> Iterator[Driver]:
-    with fake_cuda.installed(Driver()) as found:
+def rig(host: Library, tmp_path: Path) -> Iterator[Rig]:
+    with fake_cuda.installed(Driver()) as driver:
+        found = Rig(driver, host, tmp_path)
         yield found
-
-
-class Rig:
-    """Opens engines on the fake GPU and sees to it that nothing stays behind."""
-
-    def __init__(self, driver: Driver, host: Library, folder: Path) -> None:
-        self.driver, self.host, self.folder = driver, host, folder
-        self.api = fake_tensorrt.api(driver)
-        self.opened: list[TensorRtEngine] = []
-
-    def open(
-        self,
-        profile: list[list[int]] | None = None,
-        min_score: float = 0.0,
-        graphs: bool = True,
-    ) -> TensorRtEngine:
-        path = fake_tensorrt.save_engine(tiny_model.build(), self.folder / "tiny.engine", profile)
-        engine = TensorRtEngine(
-            self.api,
-            path,
-            path.read_bytes(),
-            tiny_model.metadata(),
-            min_score=min_score,
-            graphs=graphs,
-            kernels=lambda: Kernels(self.host, self.driver),
-        )
-        self.opened.append(engine)
-        return engine
-
-
-@pytest.fixture()
-def rig(driver: Driver, host: Library, tmp_path: Path) -> Iterator[Rig]:
-    found = Rig(driver, host, tmp_path)
-    yield found
-    for engine in found.opened:
-        engine.close()
-    assert driver.live == {}, "after close"
-
-
-def batch(n: int = 1, height: int = 64, width: int = 96) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(height * width + n)
-    images = rng.standard_normal((n, 3, height, width), dtype=np.float32)
-    return images, np.tile(np.array([[height - 4, width - 2]], np.float32), (n, 1))
-
-
-def frame(height: int = 70, width: int = 90, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def agree(found: Detections, wanted: Detections, atol: float = 1e-5) -> None:
-    for name in Detections.__slots__:
-        got, want = getattr(found, name), getattr(wanted, name)
-        assert got.dtype == want.dtype
-        np.testing.assert_allclose(got, want, atol=atol, err_msg=name)
+        found.close()
 
 
 def test_a_batch_gives_what_onnx_runtime_gives(rig: Rig, tiny: Path) -> None:
@@ -315,113 +260,6 @@ def test_a_shape_outside_the_profile(rig: Rig) -> None:
     fixed = rig.open(profile=[[1, 3, 64, 96]] * 3)
     with pytest.raises(ConfigError, match=r"batches of 1x64x96 \(pictures"):
         fixed.run(*batch(2))
-
-
-def test_frames_that_are_on_the_device(rig: Rig) -> None:
-    engine, driver = rig.open(), rig.driver
-    image = frame()
-    wanted, _ = engine.segment(image)
-    uploads = driver.calls["cuMemcpyHtoDAsync"]
-    for stream, padding in ((None, 0), (1, 32), (2, 7)):
-        if stream == 2:
-            driver.streams[2] = fake_cuda.Stream()
-        given = Foreign(driver, image, stream, padding)
-        waits = driver.calls["cuStreamWaitEvent"]
-        found, _ = engine.segment(given)
-        assert driver.calls["cuStreamWaitEvent"] == waits + 1
-        agree(found, wanted, atol=0)
-        given.free()
-    del driver.streams[2]
-    assert driver.calls["cuMemcpyHtoDAsync"] == uploads + 3, "only image_size goes up"
-
-
-def test_a_batch_that_is_on_the_device(rig: Rig) -> None:
-    engine = rig.open()
-    images, sizes = batch()
-    given = Foreign(rig.driver, images)
-    given.shape = images.shape  # type: ignore[attr-defined]
-    agree(engine.run(given, sizes), engine.run(images, sizes), atol=0)  # type: ignore[arg-type]
-    given.free()
-    wrong = Foreign(rig.driver, images.astype(np.float64))
-    wrong.shape = images.shape  # type: ignore[attr-defined]
-    with pytest.raises(ConfigError, match=r"float32 \(1, 3, 64, 96\), contiguous.*float64"):
-        engine.run(wrong, sizes)  # type: ignore[arg-type]
-    wrong.free()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"typestr": "<f4"}, "got float32"),
-        ({"shape": (3, 70, 90)}, "got uint8"),
-        ({"strides": (270, 1, 90)}, "strides"),
-        ({"strides": (100, 3, 1)}, "strides"),
-        ({"version": 1}, "version 1"),
-        ({"mask": object()}, "mask"),
-    ],
-)
-def test_what_is_no_picture_on_the_device(
-    rig: Rig, change: dict[str, object], message: str
-) -> None:
-    given = Foreign(rig.driver, frame())
-    given.__cuda_array_interface__.update(change)
-    with pytest.raises(ConfigError, match=message):
-        rig.open().segment(given)
-    given.free()
-
-
-def test_detections_stay_on_the_device(rig: Rig) -> None:
-    engine = rig.open()
-    image = frame()
-    wanted, _ = engine.segment(image)
-    found, placement = engine.segment_on_device(image)
-    assert placement.source_size == (70, 90)
-    for name in Detections.__slots__:
-        facts = getattr(found, name).__cuda_array_interface__
-        assert facts["stream"] == next(s for s in rig.driver.streams if s != 1)
-        want = getattr(wanted, name)
-        assert (facts["shape"], facts["version"], facts["strides"]) == (want.shape, 3, None)
-        assert rig.driver._inside(facts["data"][0], want.nbytes)
-    rig.driver._drain(rig.driver.streams[facts["stream"]])
-    count = pinned_array(found.count.address, (1,), np.int64)
-    assert count.tolist() == wanted.count.tolist()
-    for seed in range(6):  # slots are reused only when their batch is done
-        engine.segment_on_device(frame(seed=seed))
-
-
-def instances(count: int, height: int, width: int) -> Instances:
-    rng = np.random.default_rng(count)
-    low = rng.uniform(0, (width / 2, height / 2), (count, 2))
-    high = low + rng.uniform(5, (width / 2, height / 2), (count, 2))
-    return Instances(
-        np.concatenate((low, high), 1).astype(np.float32),
-        np.linspace(1, 0.5, count, dtype=np.float32),
-        np.ones(count, np.float32),
-        np.zeros(count, np.int64),
-        rng.random((count, 28, 28), np.float32),
-        (height, width),
-    )
-
-
-def test_masks_are_drawn_on_the_gpu(rig: Rig, host: Library) -> None:
-    engine = rig.open()
-    for count in (3, 0, 200, 5):
-        image, found = frame(seed=count), instances(count, 70, 90)
-        colors = np.random.default_rng(count).integers(0, 256, (count, 3), np.uint8)
-        untouched = image.copy()
-        drawn = engine.draw(image, found, colors, opacity=0.5, outline=1)
-        wanted = untouched
-        if count:
-            wanted, _ = mask_overlay(
-                host, image, found.masks, found.boxes, colors, opacity=0.5, outline=1
-            )
-            assert (drawn != untouched).any()
-        np.testing.assert_array_equal(drawn, wanted)
-        np.testing.assert_array_equal(image, untouched)
-        given = Foreign(rig.driver, image, padding=6)
-        assert engine.draw(given, found, colors, opacity=0.5, outline=1) is given
-        np.testing.assert_array_equal(given.get(), wanted)
-        given.free()
 
 
 def test_times_of_every_step(rig: Rig) -> None:
