@@ -173,6 +173,19 @@ def test_rebuild_makes_the_same_engine_from_the_onnx_file(
         rebuild(old)
 
 
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
+    """The processes that will be started, as they are."""
+    children: list[subprocess.Popen[str]] = []
+
+    class Watched(subprocess.Popen[str]):
+        def __init__(self, *arguments: Any, **keywords: Any) -> None:
+            super().__init__(*arguments, **keywords)
+            children.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Watched)
+    return children
+
+
 @pytest.mark.parametrize(
     ("number", "message"),
     [
@@ -183,17 +196,11 @@ def test_rebuild_makes_the_same_engine_from_the_onnx_file(
 def test_a_child_that_dies_is_one_line_and_leaves_nothing(
     number: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    children = []
-
-    class Watched(subprocess.Popen[str]):
-        def __init__(self, *arguments: Any, **keywords: Any) -> None:
-            super().__init__(*arguments, **keywords)
-            children.append(self)
+    children = watched(monkeypatch)
 
     def strike(phase: str, step: int, steps: int) -> None:
-        os.kill(children[0].pid, number)
+        os.kill(children[-1].pid, number)
 
-    monkeypatch.setattr(subprocess, "Popen", Watched)
     model = tmp_path / "person.onnx"
     model.write_bytes(shipped_model().read_bytes())
     with pytest.raises(ModelFileError, match=message) as caught:
@@ -202,13 +209,16 @@ def test_a_child_that_dies_is_one_line_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["person.onnx"]
 
 
-def test_ctrl_c_ends_the_child_too(tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_child_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    children = watched(monkeypatch)
+
     def interrupt(phase: str, step: int, steps: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         build_engine(shipped_model(), tmp_path, options(Precision.FP16), progress=interrupt)
     assert list(tmp_path.iterdir()) == []
+    assert children[-1].returncode == -signal.SIGKILL
 
 
 def test_a_model_tensorrt_refuses_names_the_node(tmp_path: Path) -> None:

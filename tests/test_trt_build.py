@@ -7,10 +7,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import tiny_model
+from onnx import numpy_helper
 from test_trt_api import request as build_request
+from trt_cases import people
 from trt_fake import fake_tensorrt
 
 from centermask_edge import cli
@@ -26,6 +29,7 @@ from centermask_edge.engines.tensorrt.targets import choose_target, parse_target
 from centermask_edge.errors import ConfigError, KernelError, ModelFileError
 from centermask_edge.graph.sizes import Footprint
 from centermask_edge.kernels.device import Gpu
+from centermask_edge.resources import shipped_model
 
 ONE = Range(min=1, opt=1, max=1)
 ORIN, ADA = Gpu("Orin", 87, "12.6"), Gpu("RTX 4090", 89, "13.0")
@@ -310,6 +314,26 @@ def test_too_little_memory_is_refused_before_anything_is_written(
 
     monkeypatch.setattr(build_module, "find_plugins", reached)
     assert "the plugins were asked for" in fails(capsys, *words, "--ignore-memory")
+
+
+def test_a_probe_names_the_activation_that_leaves_fp16(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    (tmp_path / "pictures").mkdir()
+    image.fromarray(people()[1][..., ::-1]).save(tmp_path / "pictures" / "people.png")
+    model = onnx.load(shipped_model())
+    stem = next(node for node in model.graph.node if node.name.endswith("stem/conv/Conv"))
+    bias = next(t for t in model.graph.initializer if t.name == stem.input[2])
+    # Two of them together pass the limit, which no weight alone does.
+    values = np.full(tuple(bias.dims), 65500, np.float32)
+    bias.CopyFrom(numpy_helper.from_array(values, bias.name))
+    onnx.save(model, tmp_path / "loud.onnx")
+    words = (str(tmp_path / "loud.onnx"), "--target", "sm86")
+    text = fails(capsys, *words, "--probe", str(tmp_path / "pictures"))
+    assert "leave the range of fp16 (65504)" in text and stem.output[0] in text
+    assert "wanted a folder" in fails(capsys, *words, "--probe", "nowhere")
+    assert not list(tmp_path.glob("*.engine"))
 
 
 def test_inspect_of_nothing_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -59,6 +59,23 @@ def _calibrated(model: Path, pictures: Path, folder: Path) -> Path:
     return write_whole(folder / f"{model.stem}-int8.onnx", quantized.SerializeToString())
 
 
+def _probe(model: Path, pictures: Path) -> None:
+    """Runs the model in fp32 on pictures; see ``check_activations`` for what is refused."""
+    from centermask_edge.graph.precision import check_activations, with_plain_weights
+    from centermask_edge.live.pictures import FolderSource
+    from centermask_edge.quantize.collect import collect
+
+    if not pictures.is_dir():
+        raise ConfigError(f"--probe {pictures}: wanted a folder with a few pictures")
+    plain = with_plain_weights(load_model(model)[0])
+    # Where values grow; what lies between only selects, bounds or normalises them.
+    makers = ("Conv", "ConvTranspose", "Gemm", "Add", "Mul")
+    nodes = [n for n in plain.graph.node if n.op_type in makers and not n.name.startswith("glue/")]
+    tensors = [node.output[0] for node in nodes]
+    seen = collect(plain, tensors, (frame.image for frame in FolderSource(pictures)))
+    check_activations({name: found.maximum for name, found in seen.histograms.items()})
+
+
 def _precision(model: Path, precision: Precision | None) -> Precision:
     """What was asked for; else what the file is made for."""
     if precision is not None:
@@ -110,6 +127,10 @@ def command(
         Path | None,
         typer.Option(help="Folder of pictures: quantize to int8 by largest values first."),
     ] = None,
+    probe: Annotated[
+        Path | None,
+        typer.Option(help="Folder of pictures: refuse fp16 where an activation leaves its range."),
+    ] = None,
     plugins: Annotated[
         Path | None, typer.Option(help="A plugin library made elsewhere from the same sources.")
     ] = None,
@@ -129,6 +150,8 @@ def command(
         if precision not in (None, Precision.INT8):
             raise ConfigError(f"--calibrate makes int8; --precision {precision.value} does not")
         path = _calibrated(path, calibrate, folder)
+    if probe is not None:
+        _probe(path, probe)
     options = Options(
         precision=_precision(path, precision),
         shapes=shapes,

@@ -74,7 +74,7 @@ def with_plain_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         else:
             kept.append(node)
     replace_nodes(graph, kept)
-    drop_unused(graph)
+    drop_unread_constants(graph)
     return result
 
 
@@ -96,7 +96,7 @@ def to_fp16(
         fp16_scales(plain)
         plain = raised(plain, QDQ_OPSET)
     _Lowering(plain, keep).run()
-    drop_unused(plain.graph)
+    drop_unread_constants(plain.graph)
     return plain
 
 
@@ -275,7 +275,7 @@ def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
 
 
 def drop_unused(graph: onnx.GraphProto) -> None:
-    """Removes nodes and initializers that no output needs."""
+    """Removes nodes and constants that no output needs."""
     needed = {o.name for o in graph.output}
     kept = []
     for node in reversed(graph.node):
@@ -284,7 +284,16 @@ def drop_unused(graph: onnx.GraphProto) -> None:
             kept.append(node)
     if len(kept) != len(graph.node):
         replace_nodes(graph, kept[::-1])
-    used = [t for t in graph.initializer if t.name in needed]
+    drop_unread_constants(graph)
+
+
+def drop_unread_constants(graph: onnx.GraphProto) -> None:
+    """Removes weights and constants that nothing reads; other lowerings may still want the rest."""
+    read = {name for node in graph.node for name in node.input}
+    kept = [n for n in graph.node if n.op_type != "Constant" or n.output[0] in read]
+    if len(kept) != len(graph.node):
+        replace_nodes(graph, kept)
+    used = [t for t in graph.initializer if t.name in read]
     if len(used) != len(graph.initializer):
         copies = [type(t).FromString(t.SerializeToString()) for t in used]
         del graph.initializer[:]
