@@ -20,7 +20,7 @@ from centermask_edge.quantize.coverage_macs import Coverage
 _LAYERS = frozenset(
     {"Convolution", "Deconvolution", "FullyConnected", "GroupConvolution", "MatMul"}
 )
-_EIGHT_BITS = frozenset({"i8", "u8"})
+EIGHT_BITS = frozenset({"i8", "u8"})
 _SUFFIX = "/WithoutBiases"
 
 
@@ -64,7 +64,7 @@ class Ran(BaseModel):
     @property
     def share(self) -> float:
         """Share of all multiply-adds that run in 8 bits, 0..1."""
-        inside = sum(layer.macs for layer in self.layers if layer.precision in _EIGHT_BITS)
+        inside = sum(layer.macs for layer in self.layers if layer.precision in EIGHT_BITS)
         return inside / self.macs if self.macs else 0.0
 
 
