@@ -62,7 +62,7 @@ def check_quantization(model: onnx.ModelProto) -> None:
     """
     from onnx import TensorProto, numpy_helper
 
-    again = "quantize again with: centermask-edge quantize --plan tensorrt"
+    again = "quantize again for TensorRT: centermask-edge quantize --recipe tensorrt"
     tensors = {t.name: t for t in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):

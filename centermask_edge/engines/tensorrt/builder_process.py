@@ -145,7 +145,7 @@ def _configured(api: Api, builder: Any, request: Request, answers: Answers) -> A
     if request.workspace_mib is not None:
         size = request.workspace_mib << 20
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, size)
-    if not request.tf32 and hasattr(trt.BuilderFlag, "TF32"):
+    if hasattr(trt.BuilderFlag, "TF32"):  # 10 bits of mantissa are not fp32
         config.clear_flag(trt.BuilderFlag.TF32)
     if request.capabilities and hasattr(config, "num_compute_capabilities"):
         config.num_compute_capabilities = len(request.capabilities)

@@ -6,7 +6,6 @@ to catch the build that cannot work, before a board without swap stops answering
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +22,6 @@ BASE_MIB = {Flavor.RTX: 450, Flavor.TENSORRT: 1500}
 _WEIGHT_COPIES = 4
 # Tactics are timed on tensors of their own.
 _ACTIVATION_COPIES = 2
-DEFAULT_WORKSPACE_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +107,3 @@ def _container_limit(root: Path = Path("/sys/fs/cgroup")) -> int | None:
     except (OSError, ValueError):
         return None
     return None if not limit.isdigit() else max(0, int(limit) - used) // MIB
-
-
-def peak_child_mib() -> int:
-    """Largest resident size of any child process so far, in MiB; 0 where it is not told."""
-    if os.name != "posix":
-        return 0
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024

@@ -58,8 +58,8 @@ def at_precision(model: onnx.ModelProto, precision: Precision, path: Path) -> on
     if precision is Precision.INT8 and not quantized:
         raise ModelFileError(
             f"{path} has no QuantizeLinear, so there is nothing to build in int8; quantize it "
-            f"first: centermask-edge quantize {path.name}, or add --calibrate FOLDER with a few "
-            "dozen pictures"
+            f"first: centermask-edge quantize {path.name} --calibration FOLDER, or add --calibrate "
+            "FOLDER here; a few dozen pictures are enough"
         )
     if precision is not Precision.INT8 and quantized:
         raise ModelFileError(

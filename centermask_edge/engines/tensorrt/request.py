@@ -28,7 +28,6 @@ class Request:
         width: padded, pixels.
         capabilities: compute capabilities to build for; none means this GPU.
         workspace_mib: scratch memory a layer may use; None leaves it to TensorRT.
-        tf32: whether fp32 may be computed with 10 bits of mantissa.
     """
 
     flavor: Flavor
@@ -43,7 +42,6 @@ class Request:
     width: Sizes
     capabilities: tuple[int, ...] = ()
     workspace_mib: int | None = None
-    tf32: bool = False
 
     def to_json(self) -> str:
         """The request as one line of text."""
