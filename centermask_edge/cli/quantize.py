@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from centermask_edge.cli.progress import counting
+from centermask_edge.cli.progress import counting, phases
 from centermask_edge.errors import ConfigError, SinkError
 from centermask_edge.quantize.job import DEFAULT_BUDGET, Job
 from centermask_edge.quantize.observers import PERCENTILE, Observer
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from centermask_edge.quantize.artefact import CalibrationPicture
     from centermask_edge.quantize.job import Ready
+    from centermask_edge.quantize.plan import Plan
+    from centermask_edge.quantize.publish import Published
 
 
 def _check(job: Job, report: Path | None, json_path: Path | None) -> None:
@@ -79,6 +81,34 @@ def _prepared(
     return ready
 
 
+def _check_val(model: onnx.ModelProto, val: Path) -> None:
+    """Nothing, if accuracy can be measured on a set: said before the calibration."""
+    from centermask_edge.quantize.collect import metadata_of
+    from centermask_edge.quantize.judged_set import read_set
+
+    read_set(val, metadata_of(model).classes, None)
+
+
+def _published(job: Job, ready: Ready, plan: Plan, val: Path, console: Console) -> Published:
+    from centermask_edge.quantize.publish import publish
+
+    with phases(console) as progress:
+        return publish(job, ready, plan, val, progress)
+
+
+def _tell(console: Console, job: Job, published: Published) -> None:
+    """Where the file is, and what that means."""
+    path = published.path
+    console.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)", highlight=False)
+    if path == job.out:
+        return
+    console.print(
+        f"the budget is not held, so the file is not named {job.out.name}", style="yellow"
+    )
+    if job.out.exists():
+        console.print(f"{job.out} of an earlier run is as it was", highlight=False)
+
+
 def command(
     model: Annotated[Path, typer.Argument(help="FP32 .onnx file.")],
     calibration: Annotated[
@@ -115,14 +145,17 @@ def command(
     equalise: Annotated[
         bool, typer.Option(help="Even out channel ranges between layers first.")
     ] = False,
+    fp16: Annotated[bool, typer.Option(help="Judge the model in FP16, too.")] = True,
     resume: Annotated[
         bool, typer.Option(help="Use the calibration that an earlier run left, or go on with it.")
     ] = True,
     threads: Annotated[int | None, typer.Option(help="Processor threads.")] = None,
 ) -> None:
     """Write the INT8 file, and judge it: exit code 3 if it loses more than the budget."""
+    from centermask_edge.cli.verdict_table import show
     from centermask_edge.quantize.job import choose_plan, write_int8
     from centermask_edge.quantize.model_file import load_float_model
+    from centermask_edge.quantize.verdict import write_verdict
 
     job = Job(
         model=model,
@@ -134,14 +167,26 @@ def command(
         val=val,
         bias_correction=bias_correction,
         equalise=equalise,
+        fp16=fp16,
         resume=resume,
         threads=threads,
     )
     _check(job, report, json_path)
     console = Console(stderr=True, soft_wrap=True)
     proto = load_float_model(model)
+    if val is not None:
+        _check_val(proto, val)
     ready = _prepared(job, proto, _pictures(proto, calibration, pictures), console)
     plan = choose_plan(job, ready)
-    path = write_int8(job.out, ready, plan)
-    console.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)", highlight=False)
-    console.print("accuracy was not measured: give --val", highlight=False)
+    if val is None:
+        path = write_int8(job.out, ready, plan)
+        console.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)", highlight=False)
+        console.print("accuracy was not measured: give --val to have it judged", highlight=False)
+        return
+    published = _published(job, ready, plan, val, console)
+    verdict = published.judgement.verdict
+    if json_path is not None:
+        write_verdict(json_path, verdict)
+    show(verdict)
+    _tell(console, job, published)
+    raise typer.Exit(verdict.exit_code)

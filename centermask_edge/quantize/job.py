@@ -41,6 +41,7 @@ class Job:
         val: COCO file to measure accuracy on, if any.
         bias_correction: shift biases by the mean error that 8 bits cause.
         equalise: even out the channels' ranges between layers first.
+        fp16: judge the model in FP16, too.
         resume: use what an earlier call left, complete or interrupted.
         threads: of the processor; None takes all.
     """
@@ -54,6 +55,7 @@ class Job:
     val: Path | None = None
     bias_correction: bool = False
     equalise: bool = False
+    fp16: bool = True
     resume: bool = True
     threads: int | None = None
 
@@ -63,6 +65,7 @@ class Ready:
     """All that an INT8 file is made from.
 
     Attributes:
+        exported: the model as it came.
         model: float32, as it is to be quantized.
         plan: the recipe's.
         scales: ranges of the activations.
@@ -70,6 +73,7 @@ class Ready:
         options: what else is done to the model.
     """
 
+    exported: onnx.ModelProto
     model: onnx.ModelProto
     plan: Plan
     scales: ObservedScales
@@ -116,7 +120,7 @@ def prepare(
     options = Options(
         bias_correction=seen if job.bias_correction else None, calibration=calibration.digest
     )
-    return Ready(plain, plan, scales, calibration, options)
+    return Ready(model, plain, plan, scales, calibration, options)
 
 
 def choose_plan(job: Job, ready: Ready) -> Plan:
