@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import fake_arrays
 import fake_cuda
 import fake_tensorrt
 import numpy as np
@@ -36,8 +37,9 @@ from centermask_edge.engines.tensorrt.manifest import (
 )
 from centermask_edge.engines.tensorrt.open import any_shape, open_tensorrt
 from centermask_edge.engines.tensorrt.plugins import kernels_key
-from centermask_edge.errors import MissingPackageError, ModelFileError
+from centermask_edge.errors import KernelError, MissingPackageError, ModelFileError
 from centermask_edge.kernels.device import Gpu
+from centermask_edge.kernels.library import Library
 
 GPU = Gpu("NVIDIA Orin", 87, "12.6")
 
@@ -52,6 +54,7 @@ class Machine:
     version: str = "10.16.1.11"
     built: list[Options] = field(default_factory=list)
     fault: Callable[[onnx.ModelProto], onnx.ModelProto] = field(default=lambda model: model)
+    kernels: Callable[[], Library] = field(default=lambda: pytest.fail("kernels not wanted"))
 
     def manifest(self, **changes: Any) -> Manifest:
         """Of an engine that fits, but for the changes."""
@@ -99,9 +102,9 @@ class Machine:
 
 
 @pytest.fixture()
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: Library) -> Iterator[Machine]:
     with fake_cuda.installed(Driver()) as driver:
-        found = Machine(driver, tmp_path)
+        found = Machine(driver, tmp_path, kernels=lambda: fake_arrays.Kernels(host, driver))
         tiny_model.save(tmp_path / "tiny.onnx")
         api = fake_tensorrt.api(driver)
         monkeypatch.setattr(open, "find_api", lambda flavor: api)
@@ -109,6 +112,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
             monkeypatch.setattr(module, "find_gpu", lambda: found.gpu)
         for module in (open, build):
             monkeypatch.setattr(module, "build_engine", found.build)
+        monkeypatch.setattr(open, "load_cuda", lambda: found.kernels())
         monkeypatch.setattr(open, "find_plugins", lambda for_gpu: tmp_path / "plugins.so")
         monkeypatch.setattr(
             "centermask_edge.engines.tensorrt.state.load_plugins", lambda api, library: None
@@ -249,10 +253,32 @@ def test_run_shows_the_times_of_the_gpu(
     stages = machine.folder / "stages.json"
     words = ["run", str(folder), "--model", str(machine.engine()), "--stages-json", str(stages)]
     assert main(words) == 0
-    rows = json.loads(stages.read_text())["gpu_stages"]
+    content = json.loads(stages.read_text())
+    # The frame goes up as it is: the processor prepares nothing.
+    assert "preprocess" not in [row["stage"] for row in content["stages"]]
+    rows = content["gpu_stages"]
     assert [row["stage"] for row in rows] == ["upload", "preprocess", "network", "download"]
     assert rows[2]["p50_ms"] > 0
     assert "on the GPU" in capsys.readouterr().err
+
+
+def test_run_without_a_compiler_prepares_frames_on_the_processor(
+    machine: Machine, picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing() -> Library:
+        raise KernelError("no nvcc was found; install it")
+
+    words = ["run", str(picture), "--model", str(machine.engine()), "--json"]
+    assert main([*words, str(machine.folder / "gpu.jsonl")]) == 0
+    machine.kernels = missing
+    assert main([*words, str(machine.folder / "cpu.jsonl")]) == 0
+    printed = capsys.readouterr().err
+    assert "frames are prepared on the processor: no nvcc was found" in printed
+    on_gpu, on_cpu = (
+        json.loads((machine.folder / f"{name}.jsonl").read_text())["instances"]
+        for name in ("gpu", "cpu")
+    )
+    assert on_gpu == on_cpu and len(on_gpu) == 2
 
 
 def test_run_refuses_and_rebuilds(

@@ -215,6 +215,8 @@ def command(
     if stages_json is not None:
         write_json(stages_json, facts)
     _show(console, facts)
+    if result.note:
+        console.print(f"note: {result.note}", style="yellow", markup=False, highlight=False)
     if out is not None:
         console.print(f"wrote {out}", markup=False, highlight=False)
     if result.stopped_by:

@@ -6,13 +6,15 @@ import os
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from centermask_edge.config import PreprocessConfig
 from centermask_edge.errors import ModelFileError
 from centermask_edge.graph.metadata import ModelMetadata
+from centermask_edge.preprocess import Placement
 
 Floats = npt.NDArray[np.float32]
 
@@ -78,6 +80,20 @@ class Engine(Protocol):
         Args:
             images: float32 (N, 3, H, W) normalised and padded; H and W multiples of 32.
             image_sizes: float32 (N, 2) height and width in pixels before padding.
+        """
+
+
+@runtime_checkable
+class FrameEngine(Protocol):
+    """An engine that takes camera frames as they are and prepares them itself, on the GPU."""
+
+    def segment(
+        self, image: npt.NDArray[np.uint8], preprocess: PreprocessConfig | None = None
+    ) -> tuple[Detections, Placement]:
+        """Detections of one frame, uint8 (H, W, 3) BGR, and how the network saw it.
+
+        Raises:
+            KernelError: the preprocessing kernel cannot be built on this machine.
         """
 
 

@@ -12,7 +12,8 @@ from types import FrameType
 import numpy as np
 
 from centermask_edge.config import PreprocessConfig
-from centermask_edge.engines.base import Engine
+from centermask_edge.engines.base import Detections, Engine, FrameEngine
+from centermask_edge.errors import KernelError
 from centermask_edge.frame import Frame
 from centermask_edge.instances import Instances
 from centermask_edge.live.colors import ColorMemory
@@ -34,6 +35,7 @@ class RunResult:
         source_size: (height, width) of the last frame in pixels, or None where there was none.
         input_size: (height, width) of the network's input for it.
         stopped_by: the signal that ended it, SIGINT (Ctrl-C) or SIGTERM; 0 where none did.
+        note: why frames were prepared on the processor although the engine has a GPU.
     """
 
     stages: StageReport
@@ -41,6 +43,7 @@ class RunResult:
     source_size: tuple[int, int] | None
     input_size: tuple[int, int] | None
     stopped_by: int
+    note: str = ""
 
 
 @dataclass(slots=True)
@@ -103,19 +106,37 @@ class _Segmentation:
         self.timer = StageTimer()
         self._engine, self._outputs, self._score = engine, outputs, score
         self._prepare = Preprocess(preprocess)
+        self._on_gpu = engine if isinstance(engine, FrameEngine) else None
+        self.note = ""
         self._colors = ColorMemory()
 
     def find(self, frame: Frame) -> tuple[Instances, Placement]:
         """What is in the frame, and how the network saw it."""
-        with self.timer.stage(Stage.PREPROCESS):
-            tensor, placement = self._prepare(frame.image)
-        with self.timer.stage(Stage.ENGINE):
-            size = np.asarray([placement.resized_size], dtype=np.float32)
-            raw = self._engine.run(tensor[None], size)
+        raw, placement = self._detect_on_gpu(frame) or self._detect(frame)
         with self.timer.stage(Stage.MASKS):
             names = self._engine.metadata.classes
             found = Instances.from_detections(raw, 0, placement, names).above(self._score)
         return found, placement
+
+    def _detect(self, frame: Frame) -> tuple[Detections, Placement]:
+        with self.timer.stage(Stage.PREPROCESS):
+            tensor, placement = self._prepare(frame.image)
+        with self.timer.stage(Stage.ENGINE):
+            size = np.asarray([placement.resized_size], dtype=np.float32)
+            return self._engine.run(tensor[None], size), placement
+
+    def _detect_on_gpu(self, frame: Frame) -> tuple[Detections, Placement] | None:
+        """None where the engine does not prepare frames, or this machine cannot build the kernel
+        that does: then the processor prepares them, from the next frame on without asking.
+        """
+        if self._on_gpu is None:
+            return None
+        try:
+            with self.timer.stage(Stage.ENGINE):
+                return self._on_gpu.segment(frame.image, self._prepare.config)
+        except KernelError as error:
+            self._on_gpu, self.note = None, f"frames are prepared on the processor: {error}"
+            return None
 
     def write(self, frame: Frame, instances: Instances) -> None:
         """Gives the frame and what is in it to the outputs."""
@@ -190,4 +211,4 @@ def process(
                 source.close()
             finally:
                 outputs.close()
-    return RunResult(work.timer.report(), found, source_size, input_size, stop.signum)
+    return RunResult(work.timer.report(), found, source_size, input_size, stop.signum, work.note)

@@ -28,6 +28,7 @@ from centermask_edge.engines.tensorrt.prepared import load_model
 from centermask_edge.errors import MissingPackageError, ModelFileError
 from centermask_edge.graph.metadata import ModelMetadata
 from centermask_edge.kernels.device import find_gpu
+from centermask_edge.kernels.library import load_cuda
 from centermask_edge.preprocess import Preprocess, padded_size
 from centermask_edge.resources import cache_dir
 
@@ -66,7 +67,8 @@ def open_tensorrt(
     api = _api(flavor)
     if flavor is None:
         path = cached_engine(path, api, progress)
-    return TensorRtEngine(api, *checked(path, api, rebuild_misfit, progress), min_score=min_score)
+    fitting = checked(path, api, rebuild_misfit, progress)
+    return TensorRtEngine(api, *fitting, min_score=min_score, kernels=load_cuda)
 
 
 def checked(
