@@ -74,9 +74,10 @@ class PictureChange:
     partners: tuple[int, ...]
 
     @property
-    def loss(self) -> float:
-        """Sum over the instances."""
-        return sum(change.loss for change in self.changes)
+    def loss(self) -> tuple[float, float]:
+        """Of the worst instance, then the sum: a crowd of slight changes is not the worst."""
+        losses = [change.loss for change in self.changes]
+        return max(losses, default=0.0), sum(losses)
 
     @property
     def noticed(self) -> tuple[Change, ...]:

@@ -120,7 +120,7 @@ def _run(session: Session, judged: JudgedSet, settings: Settings, progress: Prog
             before, after = found[Numbers.FP32], found[session.judged]
             change = compare(before, after, settings.threshold, sample.boxes)
             session.worst.append(JudgedPicture(sample, change))
-            session.worst.sort(key=lambda p: -p.change.loss)
+            session.worst.sort(key=lambda p: p.change.loss, reverse=True)
             del session.worst[settings.gallery :]
         progress("pictures", done, total)
 

@@ -18,6 +18,7 @@ from centermask_edge.quantize.verdict import Verdict
 
 PICTURE_BYTES = 7_500_000
 
+_LINES = 8  # of changes below a picture; more are folded away
 _FIELD = re.compile(r"\{\{(\w+)\}\}")
 _ORDER = {Kind.LOST: "lost", Kind.NEW: "new", Kind.CHANGED: "changed"}
 
@@ -123,7 +124,10 @@ def _changes(slide: Slide, judged: str, threshold: float) -> str:
         f"<small>{escape(sentence(change, judged, threshold))}</small></button></li>"
         for change, box in zip(slide.changes, slide.boxes, strict=True)
     ]
-    found = f"<ul>{''.join(lines)}</ul>" if lines else "<p>No change worth a line.</p>"
+    found = f"<ul>{''.join(lines[:_LINES])}</ul>" if lines else "<p>No change worth a line.</p>"
+    if len(lines) > _LINES:
+        more = f"<summary>{len(lines) - _LINES} more</summary><ul>{''.join(lines[_LINES:])}</ul>"
+        found += f"<details>{more}</details>"
     if not slide.same:
         return found
     one = slide.same == 1
