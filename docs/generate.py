@@ -142,12 +142,33 @@ def _gpu_table(result: dict[str, Any]) -> str:
     return f"{table(head, rows)}\n\n{caption(facts)}"
 
 
+def engines() -> str:
+    """The shipped model as TensorRT-RTX engines, built without a GPU."""
+    data = results("engines")
+    if data is None:
+        return not_measured("engines", "python bench/engines.py --json docs/results/engines.json")
+    rows = [
+        [
+            row["precision"],
+            f"{row['seconds']:.1f}",
+            f"{row['engine_mb']:.1f}",
+            ", ".join(f"{100 * share:.1f} % {kind}" for kind, share in row["conv_shares"].items()),
+            row["layers"],
+            row["reformats"],
+        ]
+        for row in data["rows"]
+    ]
+    head = ["precision", "build s", "engine MB", "convolutions' multiply-adds", "layers"]
+    return f"{table([*head, 'of them reformats'], rows)}\n\n{caption(data)}"
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "picture": picture,
     "stages": stages,
     "ap": average_precision,
     "kernels": kernels,
     "gpu": gpu,
+    "engines": engines,
 }
 
 
