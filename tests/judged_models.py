@@ -95,9 +95,7 @@ def convolutions() -> onnx.ModelProto:
         helper.make_node("QuantizeLinear", ["image", "s", "z"], ["q"]),
         helper.make_node("DequantizeLinear", ["q", "s", "z"], ["dq"]),
         helper.make_node("DequantizeLinear", ["w1", "s", "z"], ["dw1"]),
-        helper.make_node(
-            "Conv", ["dq", "dw1"], ["a"], "first", pads=[1, 1, 1, 1], strides=[2, 2]
-        ),
+        helper.make_node("Conv", ["dq", "dw1"], ["a"], "first", pads=[1, 1, 1, 1], strides=[2, 2]),
         helper.make_node("Conv", ["a", "w2"], ["b"], "grouped", pads=[1, 1, 1, 1], group=4),
         helper.make_node("ConvTranspose", ["b", "w3"], ["c"], "up", strides=[2, 2]),
         helper.make_node("QuantizeLinear", ["c", "s", "z"], ["qc"]),
@@ -121,7 +119,10 @@ def convolutions() -> onnx.ModelProto:
         value("image", TensorProto.FLOAT, ["N", 3, "H", "W"]),
         value("image_size", TensorProto.FLOAT, ["N", 2]),
     ]
-    outputs = [value("out", TensorProto.FLOAT, None), value("size", TensorProto.FLOAT, ["N", 2])]
+    outputs = [
+        value("out", TensorProto.FLOAT, ["N", "H", "W", 5]),
+        value("size", TensorProto.FLOAT, ["N", 2]),
+    ]
     weights = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
     graph = helper.make_graph(nodes, "convolutions", inputs, outputs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
