@@ -158,13 +158,19 @@ def test_a_layer_computes_what_its_codes_say() -> None:
     assert np.abs(found - run(model, {"x": x})["y"]).max() > 1e-3
 
 
-def test_one_pair_per_tensor_and_one_scale_per_group(int8: onnx.ModelProto, plan: Plan) -> None:
+def test_one_pair_per_tensor_and_one_scale_per_group(
+    int8: onnx.ModelProto, plan: Plan, seen: Activations
+) -> None:
     sites = sites_of(models.exported(), plan)
     quantizers = [n for n in int8.graph.node if n.op_type == "QuantizeLinear"]
     assert sorted(n.input[0] for n in quantizers) == sorted(sites.tensors)
     scales = {n.input[0]: n.input[1] for n in quantizers}
-    for members in sites.members().values():
+    values = {t.name: numpy_helper.to_array(t) for t in int8.graph.initializer}
+    ranges = ObservedScales(seen.histograms).ranges(sites)
+    for group, members in sites.members().items():
         assert len({scales[t] for t in members}) == 1
+        levels = 255 if members[0] in sites.unsigned else 127
+        assert values[scales[members[0]]] == np.float32(ranges[group] / levels)
 
 
 def test_weights_are_int8_once_and_biases_are_not_quantized(int8: onnx.ModelProto) -> None:
