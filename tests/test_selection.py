@@ -269,3 +269,8 @@ def test_pictures_divided_by_255_are_refused() -> None:
     scaled = [(scene(i) // 128).astype(np.uint8) for i in range(10)]
     with pytest.raises(QuantizationError, match=r"10 of 10 pictures hold no value above 1"):
         select(offers(scaled), 8)
+
+
+def test_a_recording_may_begin_in_the_dark() -> None:
+    dark = [(scene(i) // 128).astype(np.uint8) for i in range(5)]
+    assert len(select(offers([*dark, *(scene(i) for i in range(8))]), 8).chosen) == 8

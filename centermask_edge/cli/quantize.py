@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,9 +35,20 @@ def _check(job: Job, report: Path | None, json_path: Path | None) -> None:
         raise ConfigError(f"--threads {job.threads}: the number of threads is at least 1")
     if job.val is None and (report is not None or json_path is not None):
         raise ConfigError("--report and --json hold the measured accuracy; give --val, too")
-    named = [p.resolve() for p in (job.model, job.out, report, json_path) if p is not None]
+    outputs = [p for p in (job.out, report, json_path) if p is not None]
+    named = [p.resolve() for p in (job.model, *outputs)]
     if len(set(named)) < len(named):
         raise SinkError("MODEL, --out, --report and --json name the same file; give each its own")
+
+
+def _check_folders(*outputs: Path | None) -> None:
+    for folder in {path.parent for path in outputs if path is not None}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise SinkError(f"cannot write to {folder}: {error.strerror}") from None
 
 
 def _pictures(
@@ -153,8 +165,10 @@ def command(
 ) -> None:
     """Write the INT8 file, and judge it: exit code 3 if it loses more than the budget."""
     from centermask_edge.cli.verdict_table import show
+    from centermask_edge.live.draw import draw
     from centermask_edge.quantize.job import choose_plan, write_int8
     from centermask_edge.quantize.model_file import load_float_model
+    from centermask_edge.quantize.report import write_report
     from centermask_edge.quantize.verdict import write_verdict
 
     job = Job(
@@ -174,6 +188,7 @@ def command(
     _check(job, report, json_path)
     console = Console(stderr=True, soft_wrap=True)
     proto = load_float_model(model)
+    _check_folders(job.out, report, json_path)
     if val is not None:
         _check_val(proto, val)
     ready = _prepared(job, proto, _pictures(proto, calibration, pictures), console)
@@ -187,6 +202,8 @@ def command(
     verdict = published.judgement.verdict
     if json_path is not None:
         write_verdict(json_path, verdict)
+    if report is not None:
+        write_report(report, published.judgement, draw)
     show(verdict)
     _tell(console, job, published)
     raise typer.Exit(verdict.exit_code)

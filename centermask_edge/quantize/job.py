@@ -6,15 +6,17 @@ operations are quantized; :func:`write_int8` writes the file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from centermask_edge.engines.files import write_whole
 from centermask_edge.quantize.artefact import Calibration, CalibrationPicture
-from centermask_edge.quantize.build import Options, observable, prepared, quantize_model
+from centermask_edge.quantize.build import Options, observable, prepared, quantize_model, sites_of
 from centermask_edge.quantize.calibrated import calibration_file, calibration_for
+from centermask_edge.quantize.errors import QuantizationError
 from centermask_edge.quantize.observers import PERCENTILE, Observer
 from centermask_edge.quantize.plan import Plan, load_plan
 from centermask_edge.quantize.scales import ObservedScales
@@ -81,8 +83,24 @@ class Ready:
     options: Options
 
     def int8(self, plan: Plan) -> onnx.ModelProto:
-        """The model in INT8 as a plan says."""
+        """The model in INT8 as a plan says.
+
+        Raises:
+            ConfigError: the plan does not fit the model.
+            QuantizationError: an activation has no range, or not a usable one.
+        """
+        _check_ranges(self.scales.ranges(sites_of(self.model, plan)), self.scales.origin)
         return quantize_model(self.model, plan, self.scales, self.options)
+
+
+def _check_ranges(ranges: Mapping[str, float], origin: str) -> None:
+    for activation, largest in ranges.items():
+        if not (math.isfinite(largest) and largest > 0):
+            raise QuantizationError(
+                f"the observer {origin} gives the activation {activation!r} a range of "
+                f"{largest:g}; wanted a finite one above 0: choose another --observer, or keep "
+                "the operation that reads it in float (keep_float of the recipe)"
+            )
 
 
 def prepare(

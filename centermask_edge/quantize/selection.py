@@ -245,7 +245,7 @@ def _candidates(
 
 
 def _check(tally: Tally, count: int) -> None:
-    if tally.scaled:
+    if 2 * tally.scaled > tally.pictures:
         raise QuantizationError(
             f"{tally.scaled} of {tally.pictures} pictures hold no value above 1, as pictures do "
             "that were divided by 255; give them as they were recorded, with values from 0 to "
@@ -253,8 +253,9 @@ def _check(tally: Tally, count: int) -> None:
         )
     if tally.pictures and tally.blank == tally.pictures:
         raise QuantizationError(
-            f"all {tally.pictures} pictures are black or of one colour (a covered camera?), so "
-            f"they show nothing to calibrate with; wanted {count} that the model will see"
+            f"all {tally.pictures} pictures are black or of one colour (a covered camera, or "
+            "values from 0 to 1 instead of 0 to 255?), so they show nothing to calibrate with; "
+            f"wanted {count} that the model will see"
         )
     if tally.usable < count:
         lower = f", or --count {tally.usable}" if tally.usable >= FEWEST else ""
