@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import tiny_model
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from scenes import write_scenes
 
@@ -32,12 +34,13 @@ def write_model(path: Path, scale: float | None = None) -> Path:
         graph.initializer.append(numpy_helper.from_array(weight, "weight"))
     else:
         data, filters = "raw_masks/dequantized", "weight/dequantized"
-        for name, value in {
+        arrays: dict[str, NDArray[Any]] = {
             "scale": np.array(scale, np.float32),
             "zero_code": np.array(0, np.int8),
             "weight/quantized": np.full(weight.shape, 127, np.int8),
             "weight/scale": np.array(1 / 127, np.float32),
-        }.items():
+        }
+        for name, value in arrays.items():
             graph.initializer.append(numpy_helper.from_array(value, name))
         graph.node.extend(
             [
@@ -65,7 +68,7 @@ def write_truth(folder: Path, model: Path, count: int = 6) -> Path:
         row["category_id"] = 7
     path.write_text(json.dumps(content))
     segment = Segmenter(open_engine(model, EngineName.ONNXRUNTIME, threads=1))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for sample in read_coco(path, ("person", "dog")):
         found = segment(read_bgr(sample))
         for box, row in zip(found.boxes.tolist(), found.to_coco(), strict=True):
@@ -106,7 +109,7 @@ def convolutions() -> onnx.ModelProto:
         helper.make_node("Identity", ["image_size"], ["size"]),
     ]
     rng = np.random.default_rng(0)
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "s": np.array(0.05, np.float32),
         "z": np.array(0, np.int8),
         "w1": rng.integers(-90, 90, (8, 3, 3, 3), dtype=np.int8),

@@ -59,18 +59,9 @@ def test_what_vanished_is_lost_and_what_appeared_is_new() -> None:
     before, after = found((LEFT, 0.9, 0)), found((RIGHT, 0.6, 1))
     change = compare(before, after, 0.4)
     lost, new = change.changes
-    assert (lost.kind, lost.before, lost.after, lost.name) == (
-        Kind.LOST,
-        pytest.approx(0.9),
-        None,
-        "person",
-    )
-    assert (new.kind, new.before, new.after, new.name) == (
-        Kind.NEW,
-        None,
-        pytest.approx(0.6),
-        "dog",
-    )
+    assert (lost.kind, lost.after, lost.name) == (Kind.LOST, None, "person")
+    assert (new.kind, new.before, new.name) == (Kind.NEW, None, "dog")
+    assert (lost.before, new.after) == (float(np.float32(0.9)), float(np.float32(0.6)))
     assert change.partners == (-1,) and change.loss == pytest.approx((0.9, 1.5))
 
 
@@ -82,7 +73,7 @@ def test_another_class_in_the_same_place_is_another_instance() -> None:
 def test_a_drop_below_the_threshold_is_told_from_a_disappearance() -> None:
     change = compare(found((LEFT, 0.5, 0)), found((LEFT, 0.3, 0)), 0.4)
     lost = only(change)
-    assert (lost.kind, lost.after, lost.mask_iou) == (Kind.LOST, pytest.approx(0.3), 1.0)
+    assert (lost.kind, lost.after, lost.mask_iou) == (Kind.LOST, float(np.float32(0.3)), 1.0)
     assert lost.loss == pytest.approx(0.2)
     assert len(change.before) == 1 and len(change.after) == 0
 
@@ -264,7 +255,7 @@ def test_engines_are_timed_in_turns_and_warmed_up() -> None:
     assert calls[:4] == ["slow", "fast", "fast", "slow"]  # the first in a round changes
     assert [(r.precision, r.engine) for r in speed.rows] == [("fp32", "slow"), ("int8", "fast")]
     first = speed.rows[0]
-    assert (first.median_ms, first.best_ms) == (pytest.approx(20), pytest.approx(10))
+    assert first.median_ms == pytest.approx(20) and first.best_ms == pytest.approx(10)
     assert first.p95_ms == pytest.approx(29)
     assert speed.gain("int8") == pytest.approx(4) and speed.gain("fp16") is None
     assert (speed.input_size, speed.runs, speed.threads) == ((32, 64), 3, 2)
