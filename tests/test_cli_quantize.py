@@ -14,17 +14,15 @@ import onnxruntime
 import pytest
 import quantize_models as models
 from calibration_pictures import folder, noisy, save, scene
-from onnx import numpy_helper
+from quantize_cli import changed, files, judged, paint_over, refusal, without_first_layer, words
 from scenes import write_scenes
 
 from centermask_edge.cli import main
-from centermask_edge.graph.metadata import METADATA_KEY
 from centermask_edge.graph.precision import is_quantized
 from centermask_edge.quantize import artefact, publish, scales
 from centermask_edge.quantize.build import int8_record
 from centermask_edge.quantize.collect import Collector
 from centermask_edge.quantize.judge import Judgement
-from centermask_edge.quantize.verdict import Annotations, Loss, ModelFile, Numbers, Verdict
 
 Capture = pytest.CaptureFixture[str]
 COUNT = 9
@@ -77,40 +75,6 @@ def done(finished: Path, out: Path) -> Path:
     """The same, to be changed."""
     shutil.copytree(finished.parent, out.parent)
     return out
-
-
-def words(model: Path, calibration: Path, out: Path, *more: str) -> list[str]:
-    named = ["--calibration", str(calibration), "--out", str(out), "--threads", "1"]
-    return ["quantize", str(model), *named, *more]
-
-
-def refusal(given: list[str], capsys: Capture) -> str:
-    """The one line of a command that is refused."""
-    capsys.readouterr()
-    assert main(given) == 2
-    *before, shown = capsys.readouterr().err.strip().splitlines()
-    assert shown.startswith("error: ") and set(before) <= {"calibrated earlier with these pictures"}
-    return shown
-
-
-def changed(model: Path, path: Path, **preprocess: Any) -> Path:
-    """A copy of the model, with other preprocessing or, where none is given, other weights."""
-    proto = onnx.load(model)
-    if preprocess:
-        entry = next(p for p in proto.metadata_props if p.key == METADATA_KEY)
-        record = json.loads(entry.value)
-        record["preprocess"].update(preprocess)
-        entry.value = json.dumps(record)
-    else:
-        weight = max(proto.graph.initializer, key=lambda t: len(t.raw_data))
-        array = numpy_helper.to_array(weight) * np.float32(1.01)
-        weight.CopyFrom(numpy_helper.from_array(array, weight.name))
-    onnx.save(proto, path)
-    return path
-
-
-def files(path: Path) -> set[str]:
-    return {p.name for p in path.iterdir()} if path.exists() else set()
 
 
 def test_an_int8_file_that_runs(model: Path, calibrated: Path, out: Path, capsys: Capture) -> None:
@@ -284,13 +248,7 @@ def test_moved_pictures_are_found(model: Path, own: Path, out: Path, capsys: Cap
 
 def test_a_black_set_is_refused(model: Path, own: Path, out: Path, capsys: Capture) -> None:
     """One that calibrate did not make: it refuses such pictures itself."""
-    import hashlib
-
-    record = json.loads((own / "manifest.json").read_text())
-    for index, picture in enumerate(record["pictures"]):
-        path = save(own.parent / "data" / picture["file"], np.full((64, 96, 3), index, np.uint8))
-        picture["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    (own / "manifest.json").write_text(json.dumps(record))
+    paint_over(own / "manifest.json", own.parent / "data")
     shown = refusal(words(model, own, out), capsys)
     assert "9 of 9 calibration pictures are of one colour" in shown
     assert not out.exists()
@@ -316,14 +274,8 @@ def test_an_observer_that_returns_a_range_of_zero_is_refused(
 def test_an_activation_that_is_always_zero_is_refused_by_name(
     model: Path, calibrated: Path, out: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    proto = onnx.load(model)
-    convolution = next(n for n in proto.graph.node if n.op_type == "Conv")
-    for tensor in proto.graph.initializer:
-        if tensor.name in convolution.input[1:]:
-            zeros = np.zeros_like(numpy_helper.to_array(tensor))
-            tensor.CopyFrom(numpy_helper.from_array(zeros, tensor.name))
-    onnx.save(proto, tmp_path / "dead.onnx")
-    shown = refusal(words(tmp_path / "dead.onnx", calibrated, out), capsys)
+    dead = without_first_layer(model, tmp_path / "dead.onnx")
+    shown = refusal(words(dead, calibrated, out), capsys)
     assert "has a range of zero on the calibration pictures" in shown
     assert not out.exists()
 
@@ -379,25 +331,6 @@ def test_a_verdict_with_a_report(
     assert "of the multiply-adds are to be done in 8 bits" in shown.out
     named = {"net-int8.onnx", "net-int8.calibration.npz", report.name, record.name}
     assert files(out.parent) == named
-
-
-def judged(mask: float) -> Judgement:
-    """What ``judge`` gives for an INT8 file that loses so much."""
-    zeros = "0" * 64
-    file = ModelFile(numbers=Numbers.INT8, name="net-int8.onnx", bytes=1, sha256=zeros)
-    verdict = Verdict(
-        created="",
-        processor="p",
-        versions={},
-        preset="tiny",
-        annotations=Annotations(name="v", sha256=zeros, images=1, of_images=1, objects=1),
-        models=(file,),
-        accuracy=(),
-        losses=(Loss(numbers=Numbers.INT8, box=0, mask=mask),),
-        budget=0.3,
-        judged=Numbers.INT8,
-    )
-    return Judgement(verdict, (), 0.4)
 
 
 def test_a_file_past_the_budget_does_not_get_the_name(
