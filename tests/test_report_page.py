@@ -111,6 +111,12 @@ def test_under_each_picture_stands_what_changed(page: str) -> None:
     assert re.search(r"masks overlap by 9\d %, score 0.70 to 0.60", text)
 
 
+def test_worse_and_better_are_told_by_the_annotations(page: str) -> None:
+    """The lost person was annotated; where the new one is, nothing is."""
+    assert page.count("class='tag worse'>lost<") == 2 and page.count("'tag worse'>new<") == 2
+    assert page.count("class='tag '>changed<") == 2 and "tag better'>" not in page
+
+
 def test_nothing_is_loaded_from_elsewhere(page: str) -> None:
     without = re.sub(r"data:image/jpeg;base64,[A-Za-z0-9+/=]+", "", page)
     assert "://" not in without and "@import" not in without and "url(" not in without

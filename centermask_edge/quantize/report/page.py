@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from centermask_edge.engines.files import write_whole
-from centermask_edge.quantize.compare import Kind
+from centermask_edge.quantize.compare import Change, Kind
 from centermask_edge.quantize.judge import Judgement
 from centermask_edge.quantize.report.figures import accuracy, coverage, facts, outcome, tiles
 from centermask_edge.quantize.report.pictures import Draw, Slide, make_slides
@@ -20,7 +20,6 @@ PICTURE_BYTES = 7_500_000
 
 _LINES = 8  # of changes below a picture; more are folded away
 _FIELD = re.compile(r"\{\{(\w+)\}\}")
-_ORDER = {Kind.LOST: "lost", Kind.NEW: "new", Kind.CHANGED: "changed"}
 
 
 def write_report(path: Path, judgement: Judgement, draw: Draw) -> int:
@@ -119,7 +118,7 @@ def _image(data: str, text: str) -> str:
 def _changes(slide: Slide, judged: str, threshold: float) -> str:
     lines = [
         f"<li><button type='button' data-box='{' '.join(f'{v:g}' for v in box)}' "
-        f"aria-pressed='false'><span class='tag {_ORDER[change.kind]}'>{_ORDER[change.kind]}"
+        f"aria-pressed='false'><span class='tag {_color(change)}'>{change.kind.value}"
         f"</span>{escape(change.name)}"
         f"<small>{escape(sentence(change, judged, threshold))}</small></button></li>"
         for change, box in zip(slide.changes, slide.boxes, strict=True)
@@ -133,3 +132,12 @@ def _changes(slide: Slide, judged: str, threshold: float) -> str:
     one = slide.same == 1
     rest = f"{slide.same} other{'' if one else 's'} {'is' if one else 'are'} about the same"
     return f"{found}<p><small>{rest}.</small></p>"
+
+
+def _color(change: Change) -> str:
+    """Whether a change is for the worse or the better, by the annotations; a lost one is worse."""
+    if change.kind is Kind.CHANGED:
+        return ""
+    if change.annotated is None:
+        return "worse" if change.kind is Kind.LOST else ""
+    return "worse" if change.annotated is (change.kind is Kind.LOST) else "better"
