@@ -92,7 +92,8 @@ class TrainConfig(_Model):
 
     annotations: tuple[Path, ...] = ()
     val_annotations: Path | None = None
-    init: Path | None = None
+    init: Path | None = None  # weights of the backbone
+    checkpoint: Path | None = None  # a whole trained network to go on from
     output: Path = Path("runs/train")
     steps: int = Field(360_000, ge=1)
     batch_size: int = Field(16, ge=1)
@@ -117,6 +118,7 @@ class TrainConfig(_Model):
     batch_norm: bool = False  # learn the backbone's norms: for a start without ImageNet weights
     teacher: Path | None = None  # a trained model whose pyramid features are imitated
     teacher_weight: float = Field(1.0, ge=0)
+    range_lr_factor: float = Field(100.0, ge=0)  # of the ranges that rounding to 8 bits learns
     bf16: bool = False
     eval_every: int = Field(0, ge=0)
     save_every: int = Field(500, ge=1)

