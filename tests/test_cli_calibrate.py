@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +203,7 @@ def test_ctrl_c_leaves_nothing_half_written(
         nonlocal seen
         seen += 1
         if seen == 5:
-            signal.raise_signal(signal.SIGINT)
+            raise KeyboardInterrupt
         return look_at(picture)
 
     monkeypatch.setattr(selection, "look_at", interrupted)

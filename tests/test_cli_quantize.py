@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from centermask_edge.quantize import artefact, publish, scales
 from centermask_edge.quantize.build import int8_record
 from centermask_edge.quantize.collect import Collector
 from centermask_edge.quantize.judge import Judgement
+from centermask_edge.quantize.picture_set import PictureSet
 
 Capture = pytest.CaptureFixture[str]
 COUNT = 9
@@ -130,7 +130,7 @@ def test_ctrl_c_and_again(
         nonlocal added
         added += 1
         if added == 6:
-            signal.raise_signal(signal.SIGINT)
+            raise KeyboardInterrupt
         add(*args)
 
     monkeypatch.setattr(Collector, "add", counted)
@@ -350,6 +350,7 @@ def test_a_file_past_the_budget_does_not_get_the_name(
         return judged(loss)
 
     monkeypatch.setattr(publish, "judge", judge)
+    monkeypatch.setattr(PictureSet, "shared_with", lambda self, paths: len(list(paths)) - 1)
     record = out.with_suffix(".json")
     given = words(model, calibrated, out, "--val", str(val), "--json", str(record), "--no-fp16")
     past = out.with_name("net-int8.over-budget.onnx")
@@ -358,6 +359,7 @@ def test_a_file_past_the_budget_does_not_get_the_name(
     assert is_quantized(onnx.load(past))
     assert json.loads(record.read_text())["models"][0]["name"] == past.name
     shown = capsys.readouterr()
+    assert "2 of the 3 pictures were calibrated with, too" in shown.out
     assert "INT8 loses 0.31 mask AP" in shown.out and "is not held" in shown.out
     assert f"wrote {past}" in shown.err and "so the file is not named net-int8.onnx" in shown.err
 

@@ -66,6 +66,15 @@ def test_the_same_place_at_another_time_of_day_is_no_duplicate() -> None:
     assert not Looks.of([day]).duplicates(night).any()
 
 
+def test_duplicates_agree_in_light_and_in_layout() -> None:
+    looks = Looks.of([look_at(scene(0))])
+    lighter, mirrored = scene(0) + np.uint8(20), np.ascontiguousarray(scene(0)[:, ::-1])
+    bits, colours = looks.parts(look_at(lighter))
+    assert bits[0] == 0 and not looks.duplicates(look_at(lighter)).any()
+    bits, colours = looks.parts(look_at(mirrored))
+    assert colours[0] == 0 and not looks.duplicates(look_at(mirrored)).any()
+
+
 def test_an_object_that_comes_into_the_scene_is_no_duplicate() -> None:
     empty, visited = scene(0), scene(0)
     visited[8:56, 30:54] = (20, 200, 240)
@@ -168,6 +177,15 @@ def test_a_full_pool_drops_one_of_the_two_most_alike() -> None:
     assert [pool.add(c) for c in (*items, candidate(9))] == [None] * 4
     assert pool.add(twin) is twin  # the later one of equals
     assert {c.index for c in pool.items} == {0, 1, 2, 9}
+
+
+def test_pictures_that_show_other_things_are_unlike() -> None:
+    pool = Pool(3)
+    for item in (candidate(0, "a: 1", seed=0), candidate(1, "b: 1", seed=1)):
+        pool.add(item)
+    pool.add(candidate(2, "c: 1", seed=0))
+    near = candidate(3, "b: 1", seed=4)  # a scene of its own, but it shows what 1 does
+    assert pool.add(near) is near
 
 
 def test_a_full_pool_prefers_the_picture_that_shows_more() -> None:

@@ -84,6 +84,17 @@ def test_another_set_in_the_same_folder_leaves_nothing_of_the_first(tmp_path: Pa
     assert set(content(out)) == {"manifest.json", "pictures/mine.txt", *kept}
 
 
+def test_a_manifest_never_names_what_else_is_removed(tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    write(out, frames(range(50)))
+    record = json.loads((out / "manifest.json").read_text())
+    record["pictures"][0]["file"] = "../../mine.txt"
+    (out / "manifest.json").write_text(json.dumps(record))
+    (tmp_path / "mine.txt").write_text("not of the set")
+    write(out, frames(range(100, 150)))
+    assert (tmp_path / "mine.txt").exists()
+
+
 def test_files_are_named_where_they_are(tmp_path: Path) -> None:
     data = folder(tmp_path / "data", [scene(i) for i in range(10)])
     out = tmp_path / "sets" / "one"
@@ -113,6 +124,13 @@ def test_moved_pictures_are_found_in_the_folder_that_is_named(tmp_path: Path) ->
         load_set(tmp_path / "set").pictures(read_picture)
     found = load_set(tmp_path / "set" / "manifest.json", tmp_path / "elsewhere")
     assert len(found.pictures(read_picture)) == 8
+
+
+def test_pictures_that_another_set_has_too_are_counted(tmp_path: Path) -> None:
+    data = folder(tmp_path / "data", [scene(i) for i in range(8)])
+    written = write(tmp_path / "set", files(data))
+    other = folder(tmp_path / "other", [scene(i) for i in (3, 5, 50)])
+    assert written.shared_with(other.iterdir()) == 2
 
 
 def test_a_changed_picture_is_refused_by_its_hash(tmp_path: Path) -> None:

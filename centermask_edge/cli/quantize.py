@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from centermask_edge.quantize.artefact import CalibrationPicture
     from centermask_edge.quantize.job import Ready
+    from centermask_edge.quantize.picture_set import PictureSet
     from centermask_edge.quantize.plan import Plan
     from centermask_edge.quantize.publish import Published
 
@@ -51,17 +52,14 @@ def _check_folders(*outputs: Path | None) -> None:
             raise SinkError(f"cannot write to {folder}: {error.strerror}") from None
 
 
-def _pictures(
-    model: onnx.ModelProto, calibration: Path, folder: Path | None
-) -> list[CalibrationPicture]:
-    """The calibration set, checked against its manifest and the model."""
-    from centermask_edge.live.pictures import read_picture
+def _checked_set(model: onnx.ModelProto, calibration: Path, folder: Path | None) -> PictureSet:
+    """The calibration set, if it is for this model."""
     from centermask_edge.quantize.collect import metadata_of
     from centermask_edge.quantize.picture_set import load_set
 
     found = load_set(calibration, folder)
     found.check_preprocess(metadata_of(model).preprocess)
-    return found.pictures(read_picture)
+    return found
 
 
 def _prepared(
@@ -93,19 +91,28 @@ def _prepared(
     return ready
 
 
-def _check_val(model: onnx.ModelProto, val: Path) -> None:
-    """Nothing, if accuracy can be measured on a set: said before the calibration."""
+def _notes_on(model: onnx.ModelProto, val: Path, calibration: PictureSet) -> list[str]:
+    """What is to be said of a set to judge with; that it can be used is checked early, too."""
     from centermask_edge.quantize.collect import metadata_of
     from centermask_edge.quantize.judged_set import read_set
 
-    read_set(val, metadata_of(model).classes, None)
+    samples = read_set(val, metadata_of(model).classes, None).samples
+    shared = calibration.shared_with(sample.path for sample in samples)
+    if not shared:
+        return []
+    return [
+        f"{shared} of the {len(samples)} pictures were calibrated with, too: the loss may look "
+        "smaller than it is."
+    ]
 
 
-def _published(job: Job, ready: Ready, plan: Plan, val: Path, console: Console) -> Published:
+def _published(
+    job: Job, ready: Ready, plan: Plan, val: Path, notes: list[str], console: Console
+) -> Published:
     from centermask_edge.quantize.publish import publish
 
     with phases(console) as progress:
-        return publish(job, ready, plan, val, progress)
+        return publish(job, ready, plan, val, progress, notes)
 
 
 def _tell(console: Console, job: Job, published: Published) -> None:
@@ -166,6 +173,7 @@ def command(
     """Write the INT8 file, and judge it: exit code 3 if it loses more than the budget."""
     from centermask_edge.cli.verdict_table import show
     from centermask_edge.live.draw import draw
+    from centermask_edge.live.pictures import read_picture
     from centermask_edge.quantize.job import choose_plan, write_int8
     from centermask_edge.quantize.model_file import load_float_model
     from centermask_edge.quantize.report import write_report
@@ -189,16 +197,16 @@ def command(
     console = Console(stderr=True, soft_wrap=True)
     proto = load_float_model(model)
     _check_folders(job.out, report, json_path)
-    if val is not None:
-        _check_val(proto, val)
-    ready = _prepared(job, proto, _pictures(proto, calibration, pictures), console)
+    chosen = _checked_set(proto, calibration, pictures)
+    notes = [] if val is None else _notes_on(proto, val, chosen)
+    ready = _prepared(job, proto, chosen.pictures(read_picture), console)
     plan = choose_plan(job, ready)
     if val is None:
         path = write_int8(job.out, ready, plan)
         console.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)", highlight=False)
         console.print("accuracy was not measured: give --val to have it judged", highlight=False)
         return
-    published = _published(job, ready, plan, val, console)
+    published = _published(job, ready, plan, val, notes, console)
     verdict = published.judgement.verdict
     if json_path is not None:
         write_verdict(json_path, verdict)

@@ -7,7 +7,7 @@ chosen from. Paths in it are relative to it, so that a set and its data can move
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from centermask_edge.config import PreprocessConfig
+from centermask_edge.engines.files import file_sha256
 from centermask_edge.quantize.artefact import CalibrationPicture
 from centermask_edge.quantize.collect import Picture
 from centermask_edge.quantize.errors import QuantizationError
@@ -152,6 +153,15 @@ class PictureSet:
             self._check(path, picture)
             found.append(CalibrationPicture(picture.file, picture.sha256, partial(read, path)))
         return found
+
+    def shared_with(self, paths: Iterable[Path]) -> int:
+        """How many of those files are pictures of the set.
+
+        Raises:
+            ModelFileError: one cannot be read.
+        """
+        known = {picture.sha256 for picture in self.record.pictures}
+        return sum(file_sha256(path) in known for path in paths)
 
     def _check(self, path: Path, picture: PictureRecord) -> None:
         try:

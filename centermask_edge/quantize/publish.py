@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,6 +50,7 @@ def publish(
     plan: Plan,
     val: Path,
     progress: Progress = lambda phase, done, total: None,
+    notes: Sequence[str] = (),
 ) -> Published:
     """The INT8 file judged, and put where its verdict says.
 
@@ -59,6 +60,7 @@ def publish(
         plan: which operations are quantized.
         val: COCO file to judge with.
         progress: see :func:`centermask_edge.quantize.judge.judge`.
+        notes: what a reader of the verdict must know besides.
 
     Raises:
         CenterMaskError: see ``judge`` and :func:`centermask_edge.quantize.job.write_int8`; then
@@ -76,6 +78,7 @@ def publish(
         with contextlib.suppress(OSError):
             over_budget_file(job.out).unlink()  # of an earlier try
     verdict = _renamed(judgement.verdict, draft.name, path.name)
+    verdict = verdict.model_copy(update={"notes": (*verdict.notes, *notes)})
     return Published(path, replace(judgement, verdict=verdict))
 
 
