@@ -16,7 +16,15 @@ from onnx import numpy_helper
 from centermask_edge.cli import main
 from centermask_edge.graph.metadata import METADATA_KEY
 from centermask_edge.quantize.judge import Judgement
-from centermask_edge.quantize.verdict import Annotations, Loss, ModelFile, Numbers, Verdict
+from centermask_edge.quantize.verdict import (
+    Accuracy,
+    Annotations,
+    Ap,
+    Loss,
+    ModelFile,
+    Numbers,
+    Verdict,
+)
 
 
 def words(model: Path, calibration: Path, out: Path, *more: str) -> list[str]:
@@ -77,6 +85,10 @@ def files(path: Path) -> set[str]:
 def judged(mask: float) -> Judgement:
     """What ``judge`` gives for an INT8 file that loses so much."""
     zeros = "0" * 64
+    aps = {
+        numbers: Ap(ap=ap, ap50=ap, ap75=ap, small=None, medium=None, large=None)
+        for numbers, ap in ((Numbers.FP32, 50.0), (Numbers.INT8, 50.0 - mask))
+    }
     file = ModelFile(numbers=Numbers.INT8, name="net-int8.onnx", bytes=1, sha256=zeros)
     verdict = Verdict(
         created="",
@@ -85,7 +97,10 @@ def judged(mask: float) -> Judgement:
         preset="tiny",
         annotations=Annotations(name="v", sha256=zeros, images=1, of_images=1, objects=1),
         models=(file,),
-        accuracy=(),
+        accuracy=tuple(
+            Accuracy(numbers=numbers, engine="e", box=ap, mask=ap, classes=())
+            for numbers, ap in aps.items()
+        ),
         losses=(Loss(numbers=Numbers.INT8, box=0, mask=mask),),
         budget=0.3,
         judged=Numbers.INT8,

@@ -328,7 +328,7 @@ def test_a_verdict_with_a_report(
     assert report.read_text().startswith("<!doctype html>")
     shown = capsys.readouterr()
     assert "mask INT8" in shown.out and "the budget of 50.00 is held" in shown.out
-    assert "of the multiply-adds are to be done in 8 bits" in shown.out
+    assert "in 8 bits: asked" in shown.out
     named = {"net-int8.onnx", "net-int8.calibration.npz", report.name, record.name}
     assert files(out.parent) == named
 
