@@ -165,16 +165,20 @@ def command(
         bool, typer.Option(help="Even out channel ranges between layers first.")
     ] = False,
     fp16: Annotated[bool, typer.Option(help="Judge the model in FP16, too.")] = True,
+    search: Annotated[
+        bool, typer.Option(help="Past the budget, find what must stay in float; needs --val.")
+    ] = True,
     resume: Annotated[
         bool, typer.Option(help="Use the calibration that an earlier run left, or go on with it.")
     ] = True,
     threads: Annotated[int | None, typer.Option(help="Processor threads.")] = None,
 ) -> None:
     """Write the INT8 file, and judge it: exit code 3 if it loses more than the budget."""
+    from centermask_edge.cli.search import searched
     from centermask_edge.cli.verdict_table import show
     from centermask_edge.live.draw import draw
     from centermask_edge.live.pictures import read_picture
-    from centermask_edge.quantize.job import choose_plan, write_int8
+    from centermask_edge.quantize.job import write_int8
     from centermask_edge.quantize.model_file import load_float_model
     from centermask_edge.quantize.report import write_report
     from centermask_edge.quantize.verdict import write_verdict
@@ -199,14 +203,18 @@ def command(
     _check_folders(job.out, report, json_path)
     chosen = _checked_set(proto, calibration, pictures)
     notes = [] if val is None else _notes_on(proto, val, chosen)
-    ready = _prepared(job, proto, chosen.pictures(read_picture), console)
-    plan = choose_plan(job, ready)
+    shown = chosen.pictures(read_picture)
+    ready = _prepared(job, proto, shown, console)
     if val is None:
-        path = write_int8(job.out, ready, plan)
+        path = write_int8(job.out, ready, ready.plan)
         console.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)", highlight=False)
         console.print("accuracy was not measured: give --val to have it judged", highlight=False)
         return
-    published = _published(job, ready, plan, val, notes, console)
+    published = _published(job, ready, ready.plan, val, notes, console)
+    if search and published.judgement.verdict.held is False:
+        plan = searched(job, ready, shown, val, console).plan
+        if plan != ready.plan:
+            published = _published(job, ready, plan, val, notes, console)
     verdict = published.judgement.verdict
     if json_path is not None:
         write_verdict(json_path, verdict)

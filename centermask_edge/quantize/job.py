@@ -1,7 +1,7 @@
 """One quantization from start to end: collect, choose, write. The command's work, as a library.
 
-:func:`prepare` collects ranges, resumably, beside the output; :func:`choose_plan` says which
-operations are quantized; :func:`write_int8` writes the file.
+:func:`prepare` collects ranges, resumably, beside the output; :func:`write_int8` writes the file.
+Which operations stay in float is found by :mod:`centermask_edge.quantize.chosen`.
 """
 
 from __future__ import annotations
@@ -139,11 +139,6 @@ def prepare(
         bias_correction=seen if job.bias_correction else None, calibration=calibration.digest
     )
     return Ready(model, plain, plan, scales, calibration, options)
-
-
-def choose_plan(job: Job, ready: Ready) -> Plan:
-    """Which operations are quantized: all of the recipe's."""
-    return ready.plan
 
 
 def write_int8(path: Path, ready: Ready, plan: Plan) -> Path:
