@@ -215,6 +215,19 @@ def test_of_two_equals_the_cheaper_is_first(victim: Probe, monkeypatch: pytest.M
     assert len(macs) == 4 and macs == sorted(macs)
 
 
+def test_only_the_first_are_confirmed(victim: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    units = layers(victim.sites)
+    whole = measure(victim, units, "test")
+    asked = counted(victim, monkeypatch)
+    some = measure(victim, units, "test", confirmed=1)
+    assert [bool(part.saved) for part in some.parts] == [True, False, False, False]
+    assert len(asked) == 1 + len(units) + 1
+    assert some.units == whole.units and some.parts[0] == whole.parts[0]
+    # The masks' noise is that of the one layer, from either side.
+    first = whole.parts[0]
+    assert first.saved["mask"] == pytest.approx(first.alone["mask"], rel=0.2)
+
+
 def test_the_record_is_plain_and_complete(victim: Probe) -> None:
     record = json.loads(json.dumps(measure(victim, layers(victim.sites), "test").to_json()))
     assert record["pictures"] == 2
@@ -258,7 +271,7 @@ def test_an_interrupted_ranking_goes_on(
     asked = counted(victim, monkeypatch)
     resumed = measure(victim, units, "test", path, lambda *step: steps.append(step))
     assert len(asked) == 1 + 2 * len(units) - 5
-    assert steps == [(i, 4) for i in range(5)]
+    assert steps == [(i, 8) for i in range(9)]
     asked.clear()
     assert measure(victim, units, "test", path) == resumed
     assert asked == []

@@ -1,18 +1,21 @@
 """How much each part of the network suffers from 8 bits: a ranking by signal and noise.
 
-Two measurements of each part, on a few pictures (see :mod:`centermask_edge.quantize.probe`): the
-noise of it alone in 8 bits, and what the noise of everything in 8 bits falls by when this part is
-left in float. They are equal where errors are independent; where errors add up in the same
-direction the second is larger. The score is their mean, as noise over signal, summed over the kinds
-of output, so that the kind that suffers most decides. It is a proxy: whether a budget of mask AP
-holds is for the search to measure.
+The noise of each part alone in 8 bits is measured on a few pictures (see
+:mod:`centermask_edge.quantize.probe`). The score is noise over signal, summed over the kinds of
+output, so that the kind that suffers most decides. It is a proxy: whether a budget of mask AP holds
+is for the search to measure.
+
+For the first of the ranking the opposite is measured, too: by how much the noise of everything in
+8 bits falls when this part is left in float. It says whether errors simply add up, and is no ground
+to rank by: it is the difference of two large noises, and what it says of a part that contributes
+little is chance (docs/quantization.md has figures).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from centermask_edge.quantize.probe import CELLS, KINDS, ROIS, Noise, Probe
 
 # Scores are compared to so many digits: of two that are as good as equal the cheaper comes first.
 _DIGITS = 2
+_CONFIRMED = 8
 _METHOD = 1  # part of the key of every result; raise it when noise is measured otherwise
 
 
@@ -34,14 +38,17 @@ class Sensitivity:
         unit: the part.
         alone: noise over signal by kind, with nothing but it in 8 bits.
         saved: by how much noise over signal falls when it alone is left in float; negative where
-            its error undid another's.
-        score: what it is ranked by.
+            its error undid another's; empty where it was not measured.
     """
 
     unit: Unit
     alone: dict[str, float]
     saved: dict[str, float]
-    score: float
+
+    @property
+    def score(self) -> float:
+        """What it is ranked by: noise over signal, all kinds together."""
+        return sum(self.alone.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +115,7 @@ def measure(
     made_from: Any,
     path: Path | None = None,
     progress: Callable[[int, int], Any] = lambda done, total: None,
+    confirmed: int = _CONFIRMED,
 ) -> Ranking:
     """Every part measured and ranked; parts that were measured before are not measured again.
 
@@ -117,7 +125,8 @@ def measure(
         made_from: plain data that names the calibration, the plan and the pictures, by hash where
             they are large; together with the ranges it is the key of every result.
         path: of the journal; None keeps none.
-        progress: called with parts done and their number.
+        progress: called with measurements done and their number.
+        confirmed: parts of which ``saved`` is measured.
 
     Raises:
         QuantizationError: the journal cannot be written.
@@ -134,22 +143,28 @@ def measure(
             journal.put(name, known)
         return {str(tensor): float(value) for tensor, value in known.items()}
 
-    progress(0, len(units))
+    confirmed = min(confirmed, len(units))
+    total = len(units) + confirmed
+    progress(0, total)
     everything = noise("all", nodes)
     parts = []
     for done, unit in enumerate(units, start=1):
-        own = frozenset(unit.nodes)
-        alone = noise(f"only {unit.name}", own)
-        rest = noise(f"but {unit.name}", nodes - own) if nodes - own else {}
-        saved = {tensor: value - rest.get(tensor, 0.0) for tensor, value in everything.items()}
-        parts.append(_sensitivity(unit, _ratios(probe, alone), _ratios(probe, saved)))
-        progress(done, len(units))
+        alone = noise(f"only {unit.name}", frozenset(unit.nodes))
+        parts.append(Sensitivity(unit, _ratios(probe, alone), {}))
+        progress(done, total)
+    parts.sort(key=_order)
+    for index, part in enumerate(parts[:confirmed]):
+        rest = nodes - frozenset(part.unit.nodes)
+        left = noise(f"but {part.unit.name}", rest) if rest else {}
+        saved = {tensor: value - left.get(tensor, 0.0) for tensor, value in everything.items()}
+        parts[index] = replace(part, saved=_ratios(probe, saved))
+        progress(len(units) + index + 1, total)
     return Ranking(
         key,
         probe.pictures,
         _ratios(probe, everything),
         _levels(probe, everything),
-        tuple(sorted(parts, key=_order)),
+        tuple(parts),
     )
 
 
@@ -175,11 +190,6 @@ def _levels(probe: Probe, noise: Noise) -> dict[str, float | None]:
     for name, signal in probe.signals.items():
         found[name] = decibels(noise[name] / signal) if signal > 0 else None
     return found
-
-
-def _sensitivity(unit: Unit, alone: dict[str, float], saved: dict[str, float]) -> Sensitivity:
-    score = sum((alone[kind] + max(saved[kind], 0.0)) / 2 for kind in alone)
-    return Sensitivity(unit, alone, saved, score)
 
 
 def _order(part: Sensitivity) -> tuple[float, int]:
