@@ -75,6 +75,13 @@ def test_as_many_as_needed_are_kept(needed: int) -> None:
     assert len(loss.asked) == len(set(loss.asked)) <= 2 * needed + 12
 
 
+def test_numbers_double_and_are_then_bisected() -> None:
+    found = search(units(93), Costs({f"u{i}": 1.0 for i in range(31)}), 0.5, evaluations=99)
+    sizes = [len(step.kept) for step in found.tried]
+    assert sizes[:11] == [0, 1, 2, 4, 8, 16, 32, 24, 28, 30, 31]
+    assert sizes[11:] == [30] * 30  # each of the 31 but the last, which was the step before
+
+
 def test_what_the_ranking_got_wrong_is_given_back() -> None:
     # u0 .. u5 are said to be sensitive; only u5 is.
     loss = Costs({"u5": 2.0, "u1": 0.1})
@@ -100,10 +107,10 @@ def test_a_budget_of_zero_can_be_met() -> None:
 
 
 def test_only_float_holds() -> None:
-    loss = Costs({f"u{i}": 1.0 for i in range(9)})
-    found = search(units(9), loss, 0.5, float_loss=lambda: 0.1)
+    loss = Costs({f"u{i}": 1.0 for i in range(12)})
+    found = search(units(12), loss, 0.5, float_loss=lambda: 0.1)
     assert found.outcome is Outcome.ONLY_FLOAT and not found.holds
-    assert found.loss == 1.0 and len(found.kept) == 8
+    assert found.loss == 1.0 and len(found.kept) == 11  # with all of them nothing is quantized
     assert "no plan holds the budget of 0.50 but the float model itself" in found.sentence()
 
 

@@ -153,10 +153,9 @@ def search(
     ledger = _Ledger(loss, budget, evaluations)
     kept: tuple[Unit, ...] | None = None
     try:
-        count = _enough(ranked, ledger)
-        if count is not None:
-            kept = tuple(ranked[:count])
-            kept = _fewer(ranked, count, ledger)
+        enough = _enough(ranked, ledger)
+        if enough is not None:
+            kept = tuple(ranked[: _fewer(ranked, *enough, ledger)])
             for smaller in _given_back(kept, ledger):
                 kept = smaller
     except _Exhausted:
@@ -167,29 +166,28 @@ def search(
     return _found(outcome, kept, ranked, ledger)
 
 
-def _enough(ranked: Sequence[Unit], ledger: _Ledger) -> int | None:
-    """A number of most sensitive parts with which the budget holds; None if no number does.
+def _enough(ranked: Sequence[Unit], ledger: _Ledger) -> tuple[int, int] | None:
+    """Numbers of most sensitive parts: the last that failed (-1: none), the first that holds.
 
-    With all parts in float nothing is quantized, so one is always left.
+    None if no number holds. With all parts in float nothing is quantized, so one is always left.
     """
-    count = 0
+    fails, count = -1, 0
     while not ledger.holds(ranked[:count]):
         if count >= len(ranked) - 1:
             return None
-        count = min(max(1, 2 * count), len(ranked) - 1)
-    return count
+        fails, count = count, min(max(1, 2 * count), len(ranked) - 1)
+    return fails, count
 
 
-def _fewer(ranked: Sequence[Unit], holds: int, ledger: _Ledger) -> tuple[Unit, ...]:
-    """Bisection between half of a number that holds, which failed, and that number."""
-    fails = holds // 2 if holds > 1 else 0
+def _fewer(ranked: Sequence[Unit], fails: int, holds: int, ledger: _Ledger) -> int:
+    """The smallest number that holds, by bisection between one that fails and one that holds."""
     while holds - fails > 1:
         middle = (holds + fails) // 2
         if ledger.holds(ranked[:middle]):
             holds = middle
         else:
             fails = middle
-    return tuple(ranked[:holds])
+    return holds
 
 
 def _given_back(kept: tuple[Unit, ...], ledger: _Ledger) -> list[tuple[Unit, ...]]:
