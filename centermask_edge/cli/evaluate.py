@@ -67,10 +67,10 @@ def command(
     from rich.console import Console
     from rich.progress import track
 
+    from centermask_edge.engines.shipped import default_model
     from centermask_edge.evaluate.coco import evaluate
-    from centermask_edge.resources import shipped_model
 
-    path = model or shipped_model()
+    path = model or default_model(engine)
     name, classes, segment = segmenter(path, engine, threads)
     console = Console(stderr=True)
 

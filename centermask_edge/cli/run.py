@@ -185,16 +185,16 @@ def command(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from centermask_edge.engines import open_engine
+    from centermask_edge.engines.shipped import default_model
     from centermask_edge.live.pipeline import process
     from centermask_edge.live.sources import open_source
-    from centermask_edge.resources import shipped_model
 
     _check(score, max_frames)
     console = Console(stderr=True, soft_wrap=True)
     frames = open_source(source)
     try:
         outputs = _outputs(frames, out, json_path, stages_json, show)
-        runner = open_engine(model or shipped_model(), engine, threads, score, rebuild)
+        runner = open_engine(model or default_model(engine), engine, threads, score, rebuild)
         preprocess = _preprocess(runner.metadata.preprocess, size)
     except BaseException:
         frames.close()

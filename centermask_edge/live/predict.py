@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from centermask_edge.engines import EngineName, open_engine
 from centermask_edge.engines.segment import Segmenter
+from centermask_edge.engines.shipped import default_model
 from centermask_edge.errors import ConfigError
 from centermask_edge.frame import check_image
 from centermask_edge.instances import Instances
 from centermask_edge.live.pictures import read_picture
-from centermask_edge.resources import shipped_model
 
 
 @lru_cache(maxsize=2)
@@ -52,12 +52,12 @@ def predict(
         ValueError: the array is not such a picture.
     """
     pixels = read_picture(Path(image)) if isinstance(image, str | Path) else check_image(image)
-    path = shipped_model() if model is None else Path(model)
     try:
         chosen = None if engine is None else EngineName(engine)
     except ValueError:
         known = ", ".join(name.value for name in EngineName)
         raise ConfigError(f"unknown engine {engine!r}; choose one of: {known}") from None
+    path = default_model(chosen) if model is None else Path(model)
     if not 0 <= score <= 1:
         raise ConfigError(f"score {score:g}: a score is between 0 and 1")
     # A file exported anew under the same name is another model.
