@@ -15,9 +15,7 @@ from centermask_edge.resources import CACHE_VARIABLE
 # A busy core is no bug: how long an example takes decides nothing. Continuous integration takes
 # the same examples every time, so that its answer is about the commit; a developer's run takes new
 # ones.
-settings.register_profile(
-    "centermask-edge", deadline=None, derandomize=bool(os.environ.get("CI"))
-)
+settings.register_profile("centermask-edge", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("centermask-edge")
 
 
