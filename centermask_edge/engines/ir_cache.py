@@ -19,7 +19,8 @@ from pathlib import Path
 
 from centermask_edge.resources import cache_dir
 
-_LOWERING = Path(__file__).parents[1] / "graph" / "lowering.py"
+_GRAPH = Path(__file__).parents[1] / "graph"
+_LOWERING = ("lowering.py", "roi_levels.py", "functions.py")
 _KEEP = 8
 _RECORD = "entry.json"
 
@@ -37,7 +38,9 @@ def entry(content: bytes, engine_version: str) -> Path:
     digest = hashlib.sha256(content)
     digest.update(engine_version.encode())
     # The code itself, not a version number that someone would have to remember to raise.
-    digest.update(_LOWERING.read_bytes() if _LOWERING.is_file() else b"")
+    for name in _LOWERING:
+        path = _GRAPH / name
+        digest.update(path.read_bytes() if path.is_file() else b"")
     return cache_dir() / "openvino" / digest.hexdigest()[:32]
 
 

@@ -132,6 +132,24 @@ CMDecodeNMS
 }}
 """
 
+# Level of each RoI: is_3, is_4 and is_5, bool (R,), of which one is true (CenterMask eq. 2).
+ROI_LEVELS = """
+  image_area = ReduceProd <axes = [1], keepdims = 0> (image_size)
+  own_area = Gather <axis = 0> (image_area, roi_image)
+  x0, y0, x1, y1 = Split <axis = 1> (rois)
+  w = Sub (x1, x0)
+  h = Sub (y1, y0)
+  area_1 = Mul (w, h)
+  area = Squeeze (area_1, one)
+  limit_5 = Mul (own_area, half)
+  limit_4 = Mul (own_area, quarter)
+  is_5 = Greater (area, limit_5)
+  above_4 = Greater (area, limit_4)
+  not_5 = Not (is_5)
+  is_4 = And (above_4, not_5)
+  is_3 = Not (above_4)
+"""
+
 # A RoI of another level becomes empty, which RoiAlign answers without sampling.
 _ALIGN_LEVEL = """
   is_{l}_1 = Unsqueeze (is_{l}, minus_one_i)
@@ -156,21 +174,7 @@ CMPyramidRoIAlign
   f_3 = Cast <to = 1> (p3)
   f_4 = Cast <to = 1> (p4)
   f_5 = Cast <to = 1> (p5)
-  image_area = ReduceProd <axes = [1], keepdims = 0> (image_size)
-  own_area = Gather <axis = 0> (image_area, roi_image)
-  x0, y0, x1, y1 = Split <axis = 1> (rois)
-  w = Sub (x1, x0)
-  h = Sub (y1, y0)
-  area_1 = Mul (w, h)
-  area = Squeeze (area_1, one)
-  limit_5 = Mul (own_area, half)
-  limit_4 = Mul (own_area, quarter)
-  is_5 = Greater (area, limit_5)
-  above_4 = Greater (area, limit_4)
-  not_5 = Not (is_5)
-  is_4 = And (above_4, not_5)
-  is_3 = Not (above_4)
-{levels}
+{roi_levels}{levels}
   mask_5 = Unsqueeze (is_5, one_two_three)
   mask_4 = Unsqueeze (is_4, one_two_three)
   lower = Where (mask_4, raw_4, raw_3)
@@ -221,6 +225,7 @@ def function_texts() -> list[str]:
     )
     align = _ALIGN.format(
         header=_HEADER,
+        roi_levels=ROI_LEVELS,
         levels="".join(_ALIGN_LEVEL.format(l=n, scale=1.0 / (1 << n)) for n in (3, 4, 5)),
     )
     return [decode, align, _ATTENTION.format(header=_HEADER)]

@@ -1,12 +1,14 @@
 """The product file made fit for one engine.
 
-OpenVINO: the RoI branch runs only on the instances the user will see, and the functions are
-inlined because its front end does not know them.
+OpenVINO: the RoI branch runs only on the instances the user will see, each of them on its own
+level only, and the functions are inlined because its front end does not know them.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from centermask_edge.graph.roi_levels import ROI_ALIGN, group_by_level
 
 if TYPE_CHECKING:
     import onnx
@@ -65,7 +67,7 @@ def compact_rois(model: onnx.ModelProto) -> onnx.ModelProto:
     result.CopyFrom(model)
     graph = result.graph
     for node in graph.node:
-        if node.op_type == "CMPyramidRoIAlign" or node.name.startswith("mask/"):
+        if node.op_type == ROI_ALIGN or node.name.startswith("mask/"):
             node.input[:] = [_INPUTS.get(n, n) for n in node.input]
             node.output[:] = [_OUTPUTS.get(n, n) for n in node.output]
     graph.input.append(helper.make_tensor_value_info(MIN_SCORE, TensorProto.FLOAT, [1]))
@@ -87,6 +89,6 @@ def lower_for_openvino(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     import onnx.inliner
 
-    if any(node.op_type == "CMPyramidRoIAlign" for node in model.graph.node):
-        model = compact_rois(model)
+    if any(node.op_type == ROI_ALIGN for node in model.graph.node):
+        model = group_by_level(compact_rois(model))
     return onnx.inliner.inline_local_functions(model)
