@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 _LINE_EVERY = 50
 
 
-def _read_recipe(name: str) -> dict[str, Any]:
+def read_recipe(name: str) -> dict[str, Any]:
+    """The content of a shipped recipe or a json file.
+
+    Raises:
+        ConfigError: it cannot be read, or holds something else.
+    """
     path = recipe_file(name)
     try:
         content = json.loads(path.read_text())
@@ -42,13 +47,22 @@ def settings(
     Raises:
         ConfigError: unknown recipe or preset, or a value out of its range.
     """
-    content = {} if recipe is None else _read_recipe(recipe)
+    content = {} if recipe is None else read_recipe(recipe)
     chosen = name or content.get("preset")
     if chosen is None:
         raise ConfigError("no model named; give --preset NAME or --recipe NAME")
-    values = {**content.get("train", {}), **{k: v for k, v in given.items() if v is not None}}
+    return preset(chosen), run_settings(content.get("train", {}), given)
+
+
+def run_settings(recipe: dict[str, Any], given: dict[str, Any]) -> TrainConfig:
+    """A run from the values of a recipe, with those that are given on top.
+
+    Raises:
+        ConfigError: a value out of its range.
+    """
+    values = {**recipe, **{k: v for k, v in given.items() if v is not None}}
     try:
-        return preset(chosen), TrainConfig(**values)
+        return TrainConfig(**values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -57,7 +71,7 @@ def settings(
         ) from (None)
 
 
-class _Display:
+class Display:
     """A progress bar on a terminal; elsewhere a line every ``_LINE_EVERY`` steps."""
 
     def __init__(self, console: Console, steps: int) -> None:
@@ -127,7 +141,7 @@ def command(
     }
     model_config, config = settings(recipe, preset_name, given)
     console = Console(stderr=True)
-    display = _Display(console, config.steps)
+    display = Display(console, config.steps)
     try:
         path = train(model_config, config, display.step, display.report)
     finally:
