@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from centermask_edge.engines.agreement import compare_instances, engine_runners
 from centermask_edge.engines.openvino import import_openvino
 from centermask_edge.graph.functions import DOMAIN, OPSET, PLUGIN_ATTRIBUTES, functions
 from centermask_edge.graph.lowering import MIN_SCORE, compact_rois, lower_for_openvino
@@ -18,6 +19,8 @@ from centermask_edge.kernels.cases.compare import expect_close
 from centermask_edge.kernels.cases.roi_align import KINDS, Case, make_boxes, make_features
 from centermask_edge.kernels.library import FLOAT32
 from centermask_edge.kernels.reference.roi_align import assign_level, pyramid_roi_align
+from centermask_edge.live.sources import open_source
+from centermask_edge.resources import shipped_model
 
 Feed = dict[str, NDArray[Any]]
 CHANNELS, SIDE = 4, 14  # 4 x 14 x 14 features fill a mask of 28 x 28, which is how they get out
@@ -36,17 +39,15 @@ def network(quantized: bool = False) -> onnx.ModelProto:
         node("CMPyramidRoIAlign", inputs, ["roi_features"], "roi_align", domain=DOMAIN,
              output_size=SIDE, **PLUGIN_ATTRIBUTES)
     )  # fmt: skip
-    features = "roi_features"
+    features = mean_of = "roi_features"
     if quantized:
         nodes.append(node("QuantizeLinear", [features, "step", "zero"], ["codes"], "mask/q"))
         nodes.append(node("DequantizeLinear", ["codes", "step", "zero"], ["held"], "mask/dq"))
         nodes.append(node("DequantizeLinear", ["w", "w_step", "w_zero"], ["weight"], "mask/w"))
         nodes.append(node("Conv", ["held", "weight"], ["read"], "mask/conv"))
-        features = "read"
+        features, mean_of = "read", "held"  # with another reader OpenVINO makes no mistake
     nodes.append(node("Reshape", [features, "mask_shape"], ["roi_masks"], "mask/masks"))
-    nodes.append(
-        node("ReduceMean", ["roi_features"], ["roi_iou"], "mask/iou", axes=[1, 2, 3], keepdims=0)
-    )
+    nodes.append(node("ReduceMean", [mean_of], ["roi_iou"], "mask/iou", axes=[1, 2, 3], keepdims=0))
     weights = {
         "eye": np.eye(CHANNELS, dtype=np.float32)[:, :, None, None],
         "mask_shape": np.array([-1, 28, 28]),
@@ -225,3 +226,30 @@ def test_compaction_alone_keeps_the_order_and_the_operator() -> None:
     compact = compact_rois(network())
     assert [n.name for n in compact.graph.node if n.op_type == "CMPyramidRoIAlign"] == ["roi_align"]
     assert any("found_rois" in n.output for n in compact.graph.node)
+
+
+def close_up(picture: NDArray[np.uint8], box: NDArray[np.float32], by: float) -> Any:
+    """The part of a picture that is ``by`` times as high and wide as a box, around it."""
+    centre, half = (box[:2] + box[2:]) / 2, by * (box[2:] - box[:2]) / 2
+    left, top = np.maximum(centre - half, 0).astype(int)
+    right, bottom = (centre + half).astype(int)
+    return np.ascontiguousarray(picture[top:bottom, left:right])
+
+
+def test_the_shipped_model_sees_the_same_as_in_onnxruntime() -> None:
+    pytest.importorskip("av")
+    source = open_source(str(shipped_model().parents[1] / "_clips" / "people.mp4"))
+    try:
+        frame = next(iter(source)).image
+    finally:
+        source.close()
+    reference, lowered = engine_runners(shipped_model())
+    boxes = reference.segment(frame).boxes
+    largest = boxes[np.argmax((boxes[:, 2:] - boxes[:, :2]).prod(1))]
+    levels = set()
+    for picture in (frame, close_up(frame, largest, 1.2), close_up(frame, largest, 1.7)):
+        wanted = reference.segment(picture)
+        assert compare_instances(wanted, lowered.segment(picture)).passed
+        size = np.array(picture.shape[:2], np.float32)
+        levels |= {assign_level(box, size) for box in wanted.boxes}
+    assert levels == {0, 1, 2}
