@@ -206,7 +206,7 @@ def primitives(model: onnx.ModelProto, kind: str) -> list[dict[str, str]]:
 
 
 def test_openvino_aligns_channels_last(lowered: onnx.ModelProto) -> None:
-    # The planar kernel takes some fifty times as long.
+    # The planar kernel takes about 25 times as long.
     rows = primitives(lowered, "ROIAlign")
     assert [row["name"] for row in rows] == [f"roi_align/aligned_{n}" for n in (3, 4, 5)]
     assert {row["outputLayouts"] for row in rows} <= {"acdb", "aBcd8b", "aBcd16b"}
