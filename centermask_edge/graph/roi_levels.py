@@ -5,8 +5,8 @@ have been gathered anyway they may as well be gathered level by level: then each
 own, and the groups need only be put behind one another. The heads do not care for the order, and
 the scatter behind them puts it right at no cost.
 
-OpenVINO's RoiAlign takes about 25 times as long on planar features as on channels-last ones, and takes
-the layout of the layer before; a Concat along RoIs keeps it, a Gather or a Reshape would not.
+OpenVINO's RoiAlign takes about 25 times as long on planar features as on channels-last ones, and
+takes the layout of the layer before; a Concat along RoIs keeps it, a Gather or a Reshape would not.
 Shape legend: N pictures, R RoIs, F RoIs that are run, D channels, S output side.
 """
 
