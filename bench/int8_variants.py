@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import multiprocessing
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 from numpy.typing import NDArray
 
 from centermask_edge.config import PreprocessConfig
@@ -40,6 +43,17 @@ def feeds(config: PreprocessConfig, pictures: Sequence[Picture], inputs: set[str
         size = np.asarray([placement.resized_size], np.float32)
         feed = {"image": image[None], "image_size": size}
         found.append({k: v for k, v in feed.items() if k in inputs})
+    return found
+
+
+def padded(rows: list[Feed]) -> list[Feed]:
+    """The same feeds with images of one size, zeros at the right and below as in any batch."""
+    height, width = np.max([row["image"].shape[2:] for row in rows], axis=0)
+    found = []
+    for row in rows:
+        image = np.zeros((1, 3, height, width), np.float32)
+        image[:, :, : row["image"].shape[2], : row["image"].shape[3]] = row["image"]
+        found.append({**row, "image": image})
     return found
 
 
@@ -89,25 +103,34 @@ def by_onnxruntime(model: onnx.ModelProto, pictures: Sequence[Picture]) -> onnx.
 
 
 def by_modelopt(model: onnx.ModelProto, pictures: Sequence[Picture]) -> onnx.ModelProto:
-    """By nvidia-modelopt's ONNX quantizer with its default placement (entropy)."""
-    quantize = importlib.import_module("modelopt.onnx.quantization").quantize
-    plain = prepared(model)
+    """By nvidia-modelopt's ONNX quantizer with its default placement (entropy).
+
+    It wants all calibration images in one array, and loses functions that a file brings. It runs in
+    a process of its own, because it changes ONNX Runtime's quantizer for all who come after it.
+    """
+    plain = onnx.inliner.inline_local_functions(prepared(model))
     names = {value.name for value in plain.graph.input}
-    rows = feeds(metadata_of(model).preprocess, pictures, names)
+    rows = padded(feeds(metadata_of(model).preprocess, pictures, names))
     stacked = {name: np.concatenate([row[name] for row in rows]) for name in names}
-    with tempfile.TemporaryDirectory() as folder:
+    alone = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, alone) as process:
         source, out = Path(folder) / "in.onnx", Path(folder) / "out.onnx"
         onnx.save(plain, str(source))
-        quantize(
-            str(source),
-            quantize_mode="int8",
-            calibration_data=stacked,
-            calibration_method="entropy",
-            calibration_eps=["cpu"],
-            high_precision_dtype="fp32",
-            output_path=str(out),
-        )
+        process.submit(_modelopt, str(source), str(out), stacked).result()
         return onnx.load(str(out))
+
+
+def _modelopt(source: str, out: str, stacked: Feed) -> None:
+    quantize = importlib.import_module("modelopt.onnx.quantization").quantize
+    quantize(
+        source,
+        quantize_mode="int8",
+        calibration_data=stacked,
+        calibration_method="entropy",
+        calibration_eps=["cpu"],
+        high_precision_dtype="fp32",
+        output_path=out,
+    )
 
 
 def peers() -> Iterator[tuple[str, Callable[[onnx.ModelProto, Sequence[Picture]], Any]]]:
