@@ -97,7 +97,7 @@ def test_frames_that_wait_for_a_busy_engine_get_a_stride_first() -> None:
     assert world.p95(20, 30) <= LIMIT_S
 
 
-@pytest.mark.parametrize("engine_s", [0.03, 0.05, 0.07, 0.085, 0.1, 0.12, 0.15, 0.2])
+@pytest.mark.parametrize("engine_s", [0.03, 0.07, 0.1, 0.15, 0.2])
 @pytest.mark.parametrize("cameras", [1, 4])
 def test_it_settles_and_stays(engine_s: float, cameras: int) -> None:
     world = Simulation(lambda t: engine_s, cameras=cameras)

@@ -65,6 +65,10 @@ class Window:
         """Percentiles of those that are not too old."""
         return percentiles([seconds for _, seconds in self._recent()])
 
+    def sum_s(self) -> float:
+        """Their sum in seconds."""
+        return sum(seconds for _, seconds in self._recent())
+
     def rate_hz(self) -> float:
         """Durations added a second, over the window."""
         recent = self._recent()
