@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from live_results import event, result
-from pycocotools import mask as coco
+from pycocotools import mask as coco  # type: ignore[import-untyped]
 
 from centermask_edge.errors import SinkError
 from centermask_edge.live.outputs import lines as module

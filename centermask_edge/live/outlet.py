@@ -107,7 +107,8 @@ class Outlet:
     ) -> None:
         self.name = sink.name
         self._sink = sink
-        self._queue: Queue = queue or getattr(sink, "queue", PICTURES)
+        own: Queue = getattr(sink, "queue", PICTURES)
+        self._queue = queue or own
         self._tell_dropped: Callable[[Result], None] | None = getattr(sink, "dropped", None)
         self._only, self._report = only, report
         self._changed = threading.Condition()
