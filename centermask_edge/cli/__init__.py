@@ -17,6 +17,7 @@ from centermask_edge.cli import (
     export,
     inspect,
     kernels,
+    live,
     parity,
     qat,
     quantize,
@@ -28,6 +29,7 @@ from centermask_edge.errors import CenterMaskError
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "run": run.command,
+    "live": live.command,
     "train": train.command,
     "evaluate": evaluate.command,
     "export": export.command,

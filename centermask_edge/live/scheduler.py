@@ -108,7 +108,9 @@ class Scheduler:
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
         self._threads = [
-            threading.Thread(target=self._guard, args=(work,), name=f"centermask-{work.__name__}")
+            threading.Thread(
+                target=self._guard, args=(work,), name=f"live{work.__name__}", daemon=True
+            )
             for work in (self._prepare, self._run, self._finish)
         ]
 

@@ -1,0 +1,179 @@
+"""``centermask-edge live``: many cameras at once, for months."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from centermask_edge.engines.base import EngineName
+from centermask_edge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from centermask_edge.live.live_config import LiveConfig
+    from centermask_edge.live.runtime import Outcome
+    from centermask_edge.live.terminal import View
+
+SIGNALLED = 128  # plus the number of the signal, as shells write it
+USER_ERROR = 2
+LEAK = 3
+
+
+def _settings(path: Path | None, cameras: list[str], given: dict[str, Any]) -> LiveConfig:
+    """The file's settings, with what was given on the command line in their place.
+
+    Raises:
+        ConfigError: a value is wrong; the option is named.
+    """
+    from pydantic import ValidationError
+
+    from centermask_edge.live.live_config import LiveConfig, load_config
+
+    base = LiveConfig() if path is None else load_config(path)
+    values = base.model_dump(by_alias=True, exclude_unset=True)
+    outputs = values.setdefault("outputs", {})
+    for name, value in given.items():
+        if value is None or value is False:
+            continue
+        target = outputs if name in _OUTPUTS else values
+        target[name] = value
+    values["cameras"] = [
+        *values.get("cameras", ()),
+        *({"address": address} for address in cameras),
+    ]
+    try:
+        return LiveConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = str(first["loc"][-1]) if first["loc"] else ""
+        words = first["msg"].removeprefix("Value error, ").replace("Input ", "it ", 1)
+        raise ConfigError(f"--{place.replace('_', '-')}: {words}") from None
+
+
+_OUTPUTS = {"show", "out", "json"}
+
+
+def _check_numbers(seconds: float | None, metrics: int | None) -> None:
+    if seconds is not None and not seconds > 0:
+        raise ConfigError(f"--seconds {seconds:g}: wanted more than 0")
+    if metrics is not None and not 0 <= metrics <= 65535:
+        raise ConfigError(f"--metrics {metrics}: a port is 0 to 65535")
+
+
+def _view(console: Console, plain: bool) -> View:
+    from centermask_edge.live.terminal import LineView, TableView
+
+    return TableView(console) if console.is_terminal and not plain else LineView(console)
+
+
+def _tell(console: Console, outcome: Outcome, config: LiveConfig) -> int:
+    """The summary; returns the exit code."""
+    from centermask_edge.live.runtime import complaints
+    from centermask_edge.live.terminal import summary
+
+    console.print(summary(outcome.last))
+    for note in outcome.notes:
+        console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
+    for path in (config.outputs.out, config.outputs.json_lines):
+        if path is not None and path.exists():
+            console.print(f"wrote {path}", markup=False, highlight=False)
+    if outcome.leaks is not None:
+        for line in outcome.leaks.lines():
+            console.print(line, markup=False, highlight=False)
+    for line in complaints(outcome):
+        console.print(f"error: {line}", style="red", markup=False, highlight=False)
+    if outcome.stopped_by:
+        return SIGNALLED + outcome.stopped_by
+    if outcome.leaks is not None and outcome.leaks.leaks:
+        return LEAK
+    return USER_ERROR if complaints(outcome) else 0
+
+
+def command(
+    cameras: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="CAM...",
+            help="rtsp:// or http:// addresses, webcam numbers, files, folders.",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings of many cameras, YAML or JSON.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Open a window; q or Esc ends.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for a video of each camera.")] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="JSON lines to write, one a result.")
+    ] = None,
+    max_age: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AGE",
+            help="Keep results younger than this, e.g. 100ms: by fewer "
+            "frames, then smaller input, then fewer masks.",
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Most frames in one engine call.", show_default="1 on a CPU")
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="An .onnx file or a TensorRT engine; default: the shipped person model."),
+    ] = None,
+    engine: Annotated[
+        EngineName | None, typer.Option(help="What runs the model.", show_default="openvino")
+    ] = None,
+    score: Annotated[
+        float | None, typer.Option(help="Least box score of an instance.", show_default="0.4")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Short side of the network's input in pixels.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Processor threads of the engine.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="End after so long.")] = None,
+    soak: Annotated[
+        bool, typer.Option("--soak", help="Watch for leaks; exit code 3 if there is one.")
+    ] = False,
+    metrics: Annotated[
+        int | None,
+        typer.Option(metavar="PORT", help="Prometheus metrics at http://127.0.0.1:PORT/metrics."),
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of the config file.")
+    ] = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="One line an event, no table, also on a terminal.")
+    ] = False,
+) -> None:
+    """Segment many cameras at once, always their freshest frames; a dead one delays none."""
+    from rich.console import Console
+
+    from centermask_edge.live import live_config
+
+    if schema:
+        typer.echo(json.dumps(live_config.schema(), indent=2))
+        return
+    _check_numbers(seconds, metrics)
+    given = {
+        **{"show": show, "out": out, "json": json_path},
+        **{"max_age": max_age, "batch": batch, "model": model, "engine": engine},
+        **{"score": score, "size": size, "threads": threads},
+    }
+    settings = _settings(config, cameras or [], given)
+
+    from centermask_edge.live.runtime import Limits, run
+    from centermask_edge.live.wiring import Reports, open_parts
+
+    console = Console(stderr=True, soft_wrap=True)
+    reports = Reports()
+    parts = open_parts(settings, reports)
+    limit = None if settings.max_age is None else live_config.parse_age(settings.max_age)
+    view = _view(console, plain)
+    reports.listen(view.line)
+    outcome = run(parts, Limits(seconds, limit, soak, metrics), view)
+    raise typer.Exit(_tell(console, outcome, settings))
