@@ -17,6 +17,8 @@ import pytest
 
 from centermask_edge.errors import SourceError
 from centermask_edge.live import video
+from centermask_edge.live.capture import ffmpeg
+from centermask_edge.live.health import Fault
 from centermask_edge.live.source import Kind, redact
 from centermask_edge.live.sources import open_source
 from centermask_edge.live.video import VideoSource
@@ -191,9 +193,10 @@ def test_a_closed_port_refuses() -> None:
 
 def test_an_unknown_host_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     error = av.error.OSError(5, "Input/output error", "rtsp://u:secret@nowhere.invalid")
-    monkeypatch.setattr(video, "_known", lambda host: host != "nowhere.invalid")
-    assert "nowhere.invalid not found" in video._open_trouble(av, error, "nowhere.invalid", False)
-    assert video._open_trouble(av, error, "10.0.0.1", False) == "input/output error"
+    monkeypatch.setattr(ffmpeg, "known", lambda host: host != "nowhere.invalid")
+    fault, words = ffmpeg.open_trouble(av, error, "nowhere.invalid", 1, late=False)
+    assert fault is Fault.UNREACHABLE and "nowhere.invalid not found" in words
+    assert ffmpeg.open_trouble(av, error, "10.0.0.1", 1, late=False)[1] == "input/output error"
 
 
 @pytest.mark.parametrize("address", ["rtsp://", "http:///path", "rtsp://host:99999/x"])
@@ -203,7 +206,7 @@ def test_half_an_address_is_refused(address: str) -> None:
 
 
 def test_a_stream_is_read_like_a_file(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "_open_stream", lambda av, address: av.open(str(clip)))
+    monkeypatch.setattr(video, "_open_stream", lambda av, address, patience: av.open(str(clip)))
     source = VideoSource("rtsp://me:secret@camera/live?token=abc", Kind.STREAM)
     frames = list(source)
     assert len(frames) == FRAMES and source.paths == []

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from centermask_edge.errors import SourceError, require
 from centermask_edge.frame import Frame
+from centermask_edge.live.capture.faults import SourceFault
+from centermask_edge.live.capture.ffmpeg import host_of, open_trouble, read_fault, reason
+from centermask_edge.live.health import Fault
 from centermask_edge.live.source import Kind, redact
 
 SCHEMES = ("rtsp", "rtsps", "http", "https")
@@ -22,6 +24,21 @@ OPEN_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0
 # A container's duration may round up by a frame or two; more than this is missing content.
 _MISSING_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a stream is waited for, and how large its pictures may be.
+
+    Attributes:
+        open_s: seconds to connect, and again as many to learn what is sent.
+        read_s: seconds without data.
+        max_pixels: of one picture; None for what the memory holds.
+    """
+
+    open_s: float
+    read_s: float
+    max_pixels: int | None = None
 
 
 class VideoSource:
@@ -33,24 +50,50 @@ class VideoSource:
     Args:
         address: path or address for FFmpeg.
         kind: ``Kind.VIDEO`` or ``Kind.STREAM``.
+        patience: with a stream; without it, ``OPEN_TIMEOUT_S`` and ``READ_TIMEOUT_S``.
+
+    Attributes:
+        fault: what ended the frames; None where they ended by themselves.
+        heard_s: ``time.monotonic()`` when the last data came.
+        decoder: what decodes.
+        note: why nothing faster decodes; who opens it may say so.
 
     Raises:
         MissingPackageError: PyAV is not installed.
-        SourceError: it cannot be opened or holds no video.
+        SourceFault: it cannot be opened.
+        SourceError: it holds no video.
     """
 
-    def __init__(self, address: str, kind: Kind) -> None:
+    def __init__(self, address: str, kind: Kind, patience: Patience | None = None) -> None:
         self.kind = kind
         live = kind is Kind.STREAM
         self.name = redact(address) if live else Path(address).name
         self.paths = [] if live else [Path(address)]
         self.warnings: list[str] = []
         self._av = require("av", extra="cpu", why="read videos and streams")
-        self._container = _open_stream(self._av, address) if live else _open_file(self._av, address)
+        self._patience = patience or Patience(OPEN_TIMEOUT_S, READ_TIMEOUT_S)
+        self._container = (
+            _open_stream(self._av, address, self._patience)
+            if live
+            else _open_file(self._av, address)
+        )
+        self.fault: Fault | None = None
+        self.note = ""
+        self.heard_s = time.monotonic()
+        self._left = False
         if not self._container.streams.video:
             self._container.close()
-            raise SourceError(f"{self.name} holds no video; give a video, an image or a folder")
+            raise SourceFault(
+                Fault.CODEC, f"{self.name} holds no video; give a video, an image or a folder"
+            )
         self._stream = self._container.streams.video[0]
+        codec = self._stream.codec_context
+        if codec is None:
+            self._container.close()
+            raise SourceFault(Fault.CODEC, f"{self.name} is of a codec that FFmpeg cannot decode")
+        self.decoder = f"{codec.name} (FFmpeg, software)"
+        if self._patience.max_pixels:
+            codec.options = {"max_pixels": str(self._patience.max_pixels)}
         # Frames decoded in parallel come late: worth it for a file, not for a camera.
         self._stream.thread_type = "SLICE" if live else "AUTO"
         self.rate: Fraction | None = self._stream.average_rate or self._stream.guessed_rate
@@ -68,11 +111,15 @@ class VideoSource:
                 yield frame
                 index += 1
         except self._av.FFmpegError as error:
-            broke = _reason(self._av, error)
+            self.fault = read_fault(self._av, error)
+            broke = reason(self._av, error, self._patience.read_s)
+        if self._left:
+            return
         if index == 0:
-            raise SourceError(
+            raise SourceFault(
+                self.fault or Fault.CODEC,
                 f"not one frame of {self.name} can be decoded"
-                f"{f' ({broke})' if broke else ''}; it is damaged, cut off or of an unknown codec"
+                f"{f' ({broke})' if broke else ''}; it is damaged, cut off or of an unknown codec",
             )
         if self._damaged:
             self.warnings.append(
@@ -92,14 +139,43 @@ class VideoSource:
         """Closes the file or connection."""
         self._container.close()
 
+    def leave(self) -> None:
+        """Ends the frames at the next data or time-out; may be called from another thread."""
+        self._left = True
+
     def _decoded(self) -> Iterator[Any]:
-        for packet in self._container.demux(self._stream):
+        # All packets of a camera, so that one which sends nothing but sound can be left.
+        chosen = () if self.kind is Kind.STREAM else (self._stream,)
+        for packet in self._container.demux(*chosen):
+            if self._left:
+                return
+            if packet.stream.index != self._stream.index:
+                continue
+            self.heard_s = time.monotonic()
             try:
                 frames = packet.decode()
-            except self._av.error.InvalidDataError:
+            except self._av.FFmpegError as error:
+                self._check_size(self._stream.codec_context)
+                if not isinstance(error, self._av.error.InvalidDataError):
+                    raise
                 self._damaged += 1
                 continue
-            yield from frames
+            for frame in frames:
+                self._check_size(frame)
+                yield frame
+
+    def _check_size(self, picture: Any) -> None:
+        """Refuses a decoded picture, or a codec's announcement of one, that is too large.
+
+        FFmpeg, told the same limit, has not taken memory for it.
+        """
+        most = self._patience.max_pixels
+        if most and picture.width * picture.height > most:
+            raise SourceFault(
+                Fault.CODEC,
+                f"{self.name} sends pictures of {picture.width}x{picture.height} pixels, "
+                f"more than the {most / 1e6:.1f} million allowed",
+            )
 
     def _frame(self, decoded: Any, index: int) -> Frame:
         if decoded.pts is not None and decoded.time_base is not None:
@@ -136,69 +212,24 @@ def _open_file(av: ModuleType, address: str) -> Any:
     try:
         return av.open(address)
     except av.FFmpegError as error:
-        raise SourceError(
-            f"{path} is not a video or image that can be read ({_reason(av, error)}); "
-            "it is damaged, cut off before its index, or of another kind"
+        raise SourceFault(
+            Fault.CODEC,
+            f"{path} is not a video or image that can be read ({reason(av, error, 0)}); "
+            "it is damaged, cut off before its index, or of another kind",
         ) from None
 
 
-def _open_stream(av: ModuleType, address: str) -> Any:
+def _open_stream(av: ModuleType, address: str, patience: Patience) -> Any:
     name = redact(address)
-    host = _host(address, name)
+    host = host_of(address, name)
     options = {"rtsp_transport": "tcp"} if address.lower().startswith("rtsp") else {}
+    if patience.max_pixels:
+        options["max_pixels"] = str(patience.max_pixels)
     start = time.monotonic()
     try:
-        return av.open(address, options=options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
+        return av.open(address, options=options, timeout=(patience.open_s, patience.read_s))
     except av.FFmpegError as error:
-        late = time.monotonic() - start > 0.9 * OPEN_TIMEOUT_S
-        trouble = _open_trouble(av, error, host, late)
-    raise SourceError(f"cannot open {name}: {trouble}")
-
-
-def _host(address: str, name: str) -> str:
-    try:
-        parts = urlsplit(address)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not host:
-        raise SourceError(
-            f"{name} is not a complete address; wanted for example rtsp://192.168.1.10:554/stream"
-        )
-    return host
-
-
-def _open_trouble(av: ModuleType, error: Any, host: str, late: bool) -> str:
-    """What went wrong and what to do, for a stream that does not open."""
-    errors = av.error
-    if late or isinstance(error, errors.ExitError | errors.TimeoutError):
-        return f"no answer within {OPEN_TIMEOUT_S:.0f} s; check that {host} is on and reachable"
-    if isinstance(error, errors.ConnectionRefusedError):
-        return f"connection refused by {host}; check the port, and that the stream is running"
-    if isinstance(error, errors.HTTPUnauthorizedError):
-        return "user name or password refused (401); put them in: rtsp://USER:PASSWORD@HOST/..."
-    if isinstance(error, errors.HTTPForbiddenError):
-        return "access denied (403); check the rights of this user"
-    if isinstance(error, errors.HTTPNotFoundError):
-        return "the server has no such stream (404); check the path of the address"
-    if isinstance(error, OSError) and not _known(host):
-        return f"host {host} not found; check the spelling and the network"
-    if isinstance(error, errors.InvalidDataError):
-        return "what it sends is not a video; check the path of the address"
-    return _reason(av, error)
-
-
-def _known(host: str) -> bool:
-    try:
-        socket.getaddrinfo(host, None)
-    except OSError:
-        return False
-    return True
-
-
-def _reason(av: ModuleType, error: Any) -> str:
-    """FFmpeg's words without the address, which may hold a password."""
-    if isinstance(error, av.error.ExitError):
-        return f"no data for {READ_TIMEOUT_S:.0f} s"
-    words = str(error.strerror or type(error).__name__)
-    return words[:1].lower() + words[1:]
+        late = time.monotonic() - start > 0.9 * patience.open_s
+        fault, trouble = open_trouble(av, error, host, patience.open_s, late=late)
+    # Not inside the clause: FFmpeg's error, which holds the address, must not travel along.
+    raise SourceFault(fault, f"cannot open {name}: {trouble}")
