@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Protocol
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -26,7 +26,8 @@ _COLORS = {
     State.FROZEN: "red",
 }
 _STAGE_NAMES = {Stage.PREPROCESS: "prepare", Stage.ENGINE: "engine", Stage.MASKS: "results"}
-_HZ = 4
+_NAME = 23  # characters of a camera's name in a table
+_SLOW_S = 1.0  # an output that takes longer for one result is told of
 
 
 class View(Protocol):
@@ -136,32 +137,32 @@ def _change(health: Health) -> str:
 
 def render(now: Snapshot) -> RenderableType:
     """The tables of a moment."""
-    parts: list[RenderableType] = [_cameras(now), _stages(now)]
-    if now.sinks:
-        parts.append(_sinks(now.sinks))
-    return Group(*parts)
+    return Group(_cameras(now), "", _facts(now))
+
+
+def _table(title: str, first: str, columns: Sequence[str]) -> Table:
+    """An airy table that fits 80 columns, as long as names are shortened."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.padding, table.pad_edge = (0, 1, 0, 0), False
+    table.caption_justify, table.caption_style = "left", ""
+    table.add_column(first, no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
 
 
 def _cameras(now: Snapshot) -> Table:
-    table = Table(
-        title=f"{len(now.cameras)} cameras, {clock(now.elapsed_s)}"
-        if len(now.cameras) > 1
-        else clock(now.elapsed_s),
-        title_justify="left",
-        expand=False,
-    )
-    table.add_column("camera", overflow="ellipsis", no_wrap=True, max_width=28)
-    table.add_column("state", no_wrap=True)
-    for title in ("fps in", "fps out", "age p50", "p95 ms", "dropped", "reconnects"):
-        table.add_column(title, justify="right", no_wrap=True)
+    count = len(now.cameras)
+    title = f"{count} camera{'s' if count > 1 else ''}, {clock(now.elapsed_s)}; ages in ms"
+    columns = ("fps\nin", "fps\nout", "age\np50", "age\np95", "dropped", "recon-\nnects")
+    table = _table(title, "camera", ("state", *columns))
+    table.columns[1].justify = "left"
     for camera in now.cameras:
         table.add_row(*_camera_row(camera, now.limit_s))
     troubles = [(c.health.camera, _trouble(c)) for c in now.cameras if _trouble(c)]
     if troubles:
-        table.caption_justify = "left"
-        table.caption = Text("\n").join(
-            Text(f"{name}: {trouble}", style="yellow") for name, trouble in troubles
-        )
+        lines = (Text(f"{name}: {trouble}", style="yellow") for name, trouble in troubles)
+        table.caption = Text("\n").join(lines)
     return table
 
 
@@ -170,7 +171,7 @@ def _camera_row(camera: CameraNow, limit_s: float | None) -> list[RenderableType
     late = limit_s is not None and age.count > 0 and age.p95_s > limit_s
     moving = health.state is State.LIVE
     return [
-        Text(health.camera),
+        Text(short(health.camera)),
         Text(health.state.value, style=_COLORS[health.state]),
         f"{health.rate_hz:.1f}" if moving else "-",
         f"{camera.result_hz:.1f}" if age.count else "-",
@@ -192,33 +193,43 @@ def _ms(seconds: float, of: Percentiles) -> str:
     return f"{1000 * seconds:.0f}" if of.count else "-"
 
 
-def _stages(now: Snapshot) -> Text:
-    """Each stage and the governor's mode, a line each: they need no table."""
+def _facts(now: Snapshot) -> Table:
+    """Stages, the governor's mode and the outputs, a line each."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column()
     words = [
         f"{_STAGE_NAMES[stage]} {1000 * p.p50_s:.1f} / {1000 * p.p95_s:.1f}"
         for stage, p in now.stages.items()
         if p.count
     ]
-    text = Text()
     if words:
-        text.append("stages, p50 / p95 ms:  ", style="dim")
-        text.append("   ".join(words) + "\n")
-    text.append("asked of frames:  ", style="dim")
-    limit = "" if now.limit_s is None else f"  (age kept below {1000 * now.limit_s:.0f} ms)"
-    text.append(f"{now.setting}{limit}")
+        grid.add_row("ms p50 / p95", "   ".join(words))
+    limit = "" if now.limit_s is None else f", to keep the age below {1000 * now.limit_s:.0f} ms"
+    grid.add_row("mode", f"{now.setting}{limit}")
+    for sink in now.sinks:
+        grid.add_row(Text(short(sink.name)), _sink(sink))
+    return grid
+
+
+def _sink(sink: SinkStatistics) -> Text:
+    text = Text(f"{sink.written} written, {sink.dropped} dropped, {sink.write_ms:.1f} ms each")
+    if sink.failing or sink.stuck_s > _SLOW_S:
+        word = sink.last_error if sink.failing else f"no answer for {sink.stuck_s:.0f} s"
+        text.append(f"; {word}", style="red")
     return text
 
 
-def _sinks(sinks: Sequence[SinkStatistics]) -> Text:
-    text = Text()
-    for i, sink in enumerate(sinks):
-        text.append("\n" if i else "")
-        text.append(f"{sink.name}:  ", style="dim")
-        text.append(f"{sink.written} written, {sink.dropped} dropped, {sink.write_ms:.1f} ms each")
-        if sink.failing or sink.stuck_s > 1:
-            word = sink.last_error if sink.failing else f"no answer for {sink.stuck_s:.0f} s"
-            text.append(f"  {word}", style="red")
-    return text
+def short(name: str, most: int = _NAME) -> str:
+    """A name without its middle, where it is long: ends are what tells cameras apart.
+
+    >>> short("10.0.0.7/Streaming/Channels/101")
+    '10.0.0.7/St…hannels/101'
+    """
+    if len(name) <= most:
+        return name
+    tail = most // 2
+    return f"{name[: most - tail - 1]}…{name[-tail:]}"
 
 
 def clock(seconds: float) -> str:
@@ -233,14 +244,13 @@ def clock(seconds: float) -> str:
 
 def summary(now: Snapshot) -> Table:
     """What the run was, camera by camera."""
-    table = Table(title=f"whole run, {clock(now.elapsed_s)}", title_justify="left")
-    table.add_column("camera", overflow="fold", max_width=40)
-    for title in ("frames", "results", "p50", "p95", "p99 ms", "dropped", "reconnects"):
-        table.add_column(title, justify="right", no_wrap=True)
+    ages = ("age\np50", "age\np95", "age\np99")
+    columns = ("frames", "results", *ages, "dropped", "recon-\nnects")
+    table = _table(f"whole run, {clock(now.elapsed_s)}; ages in ms", "camera", columns)
     for camera in now.cameras:
         health = camera.health
         table.add_row(
-            escape(health.camera),
+            Text(short(health.camera)),
             str(health.frames),
             str(camera.results),
             *_three(camera.age_run.read()),
