@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from centermask_edge.errors import SourceError
 from centermask_edge.live.health import Fault
@@ -36,7 +36,7 @@ class Secrets:
     """What must not be read in any text about a camera.
 
     Attributes:
-        words: user names and passwords, as written and as decoded, the longest first.
+        words: user names and passwords, decoded and encoded, the longest first.
     """
 
     words: tuple[str, ...] = ()
@@ -53,7 +53,8 @@ class Secrets:
             found.update((info, *info.split(":", 1)))
         found.update(value for key, value in _QUERY.findall(address) if _is_secret(key))
         found.update(word.strip('"') for word in _PROPERTY.findall(address))
-        found |= {unquote(word) for word in found} | {unquote_plus(word) for word in found}
+        found |= {form(word) for word in found for form in (unquote, unquote_plus)}
+        found |= {form(word) for word in found for form in (_quote_all, quote_plus)}
         words = (word for word in found if len(word) >= _MIN_SECRET)
         return cls(tuple(sorted(words, key=lambda word: (-len(word), word))))
 
@@ -67,3 +68,7 @@ class Secrets:
 
 def _is_secret(key: str) -> bool:
     return redact(f"?{key}=x") != f"?{key}=x"
+
+
+def _quote_all(word: str) -> str:
+    return quote(word, safe="")

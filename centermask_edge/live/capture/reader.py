@@ -149,12 +149,14 @@ class Reader:
             return False
         if self._live:
             return self._owner.deliver(self, frame)
+        stamp_s = self._pace.stamp_s(frame.pts_s)
         if every:
             if not self._owner.wait_taken(self):
                 return False
-        elif self._left.wait(self._pace.wait_s(frame.pts_s)):
+        elif self._left.wait(self._pace.wait_s(stamp_s)):
             return False
-        return self._owner.deliver(self, replace(frame, arrival_s=self._pace.now()))
+        now = self._pace.now()
+        return self._owner.deliver(self, replace(frame, pts_s=stamp_s, arrival_s=now))
 
     def _ending(self, source: Source) -> Trouble | None:
         fault: Fault | None = getattr(source, "fault", None)
