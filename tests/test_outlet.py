@@ -239,3 +239,23 @@ def test_a_sink_that_wants_to_know_is_told_of_each_drop(
     assert lost == [1, 2]
     sink.gate.set()
     assert outlet.close()
+
+
+def test_a_sink_that_wants_to_know_the_time_is_called_while_nothing_comes(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_TICK_S", 0.02)
+    ticks: list[float] = []
+    lines: list[str] = []
+
+    def tick() -> None:
+        ticks.append(time.monotonic())
+        if len(ticks) == 2:
+            raise SinkError("the clock is broken")
+
+    monkeypatch.setattr(sink, "tick", tick, raising=False)
+    outlet = Outlet(sink, report=lines.append)
+    until(lambda: len(ticks) >= 3)
+    outlet.submit(result(0))
+    assert outlet.close() and sink.indices() == [0]
+    assert lines[0].startswith("test: the clock is broken")

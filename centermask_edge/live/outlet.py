@@ -24,6 +24,7 @@ _STUCK_S = 5.0
 _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 5.0
 _SMOOTHING = 0.1
+_TICK_S = 1.0
 # Of one camera, while a sink hangs for days.
 _MOST_EVENTS = 64
 
@@ -91,7 +92,8 @@ class Outlet:
     Args:
         sink: that takes the results; touched by this thread only. If it has an attribute
             ``queue``, that is the queue; if it has a method ``dropped``, it is told of each
-            displaced result, from the thread that hands them in.
+            displaced result, from the thread that hands them in; if it has a method ``tick``,
+            that is called every second in which no result comes.
         queue: other than the sink's own.
         only: name of the one camera it is for; all where None.
         report: gets one line for the operator, from any thread.
@@ -110,6 +112,7 @@ class Outlet:
         own: Queue = getattr(sink, "queue", PICTURES)
         self._queue = queue or own
         self._tell_dropped: Callable[[Result], None] | None = getattr(sink, "dropped", None)
+        self._tick: Callable[[], None] | None = getattr(sink, "tick", None)
         self._only, self._report = only, report
         self._changed = threading.Condition()
         self._waiting: deque[Result] = deque()
@@ -230,9 +233,20 @@ class Outlet:
 
     def _next(self) -> Result | None:
         """The next result; None when closing and nothing waits."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closing)
-            return self._waiting.popleft() if self._waiting else None
+        every_s = None if self._tick is None else _TICK_S
+        while True:
+            with self._changed:
+                if self._changed.wait_for(lambda: self._waiting or self._closing, every_s):
+                    return self._waiting.popleft() if self._waiting else None
+            self._idle()
+
+    def _idle(self) -> None:
+        """A second without a result."""
+        try:
+            if self._tick is not None:
+                self._tick()
+        except Exception as error:  # whatever a sink does ends here
+            self._failed(error)
 
     def _write(self, result: Result) -> bool:
         self._began = time.monotonic()
