@@ -15,6 +15,7 @@ from centermask_edge.live.live_config import (
     load_config,
     named,
     parse_age,
+    parse_listen,
     schema,
 )
 
@@ -62,7 +63,7 @@ def test_json_is_read_too(tmp_path: Path) -> None:
         ("cameras:\n  - address: a\n  - name: b\n", "line 3: cameras[1].address", "is missing"),
         ("cameras:\n  - address: a\n    scor: 1\n", "line 3: cameras[0].scor", "not a setting"),
         ("cameras: []\nscore: 2\n", "line 2: score", "less than or equal to 1"),
-        ("max_age: soon\n", "line 1: max_age", "100ms or 0.5s"),
+        ("max_age: soon\n", "line 1: max_age", "example 100ms or 0.5s"),
         ("score: 1\nscore: 0\n", "line 2: score is there twice", "line 1"),
         ("cameras: [\n", "line 2", "not valid YAML"),
         ("engine: warp\n", "line 1: engine", "openvino"),
@@ -109,8 +110,14 @@ def test_names_are_different_and_without_credentials() -> None:
 
 @pytest.mark.parametrize("text", ["100", "ms", "-5ms", "0ms", "2h", "90s", "1e3ms", ""])
 def test_ages_need_a_unit_and_a_sensible_size(text: str) -> None:
-    with pytest.raises(ConfigError):
+    with pytest.raises(ValueError, match="wanted"):
         parse_age(text)
+
+
+@pytest.mark.parametrize("text", ["", "x", ":80", "host:", "99999", "1.2.3.4", "h:-1"])
+def test_addresses_to_listen_on_need_a_port(text: str) -> None:
+    with pytest.raises(ValueError, match="wanted PORT"):
+        parse_listen(text)
 
 
 def test_the_schema_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,11 +12,12 @@ import pytest
 from live_fakes import DeadCamera, FakeCamera, SkippingEngine, SleepingEngine
 
 from centermask_edge.live.camera import Camera
+from centermask_edge.live.finish import Rules
 from centermask_edge.live.governor import Governor, Setting
 from centermask_edge.live.handoff import Handoff, Pace
 from centermask_edge.live.inference import Inference
 from centermask_edge.live.result import Result
-from centermask_edge.live.scheduler import Rules, Scheduler
+from centermask_edge.live.scheduler import Scheduler
 
 QUICK_S = 0.01
 
@@ -194,7 +195,7 @@ def test_scores_are_those_of_the_camera() -> None:
     scheduler = Scheduler(
         cameras,
         Inference(engine, engine.metadata.preprocess),
-        Rules(score={"strict": 0.95}),
+        Rules(scores={"strict": 0.95}),
         results.append,
     )
     scheduler.start()

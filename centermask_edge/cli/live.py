@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from centermask_edge.live.live_config import LiveConfig
-    from centermask_edge.live.runtime import Outcome
+    from centermask_edge.live.runtime import Limits, Outcome
     from centermask_edge.live.terminal import View
 
 SIGNALLED = 128  # plus the number of the signal, as shells write it
 USER_ERROR = 2
 LEAK = 3
+_FINISH_S = 60.0
 
 
 def _settings(path: Path | None, cameras: list[str], given: dict[str, Any]) -> LiveConfig:
@@ -33,6 +35,8 @@ def _settings(path: Path | None, cameras: list[str], given: dict[str, Any]) -> L
 
     from centermask_edge.live.live_config import LiveConfig, load_config
 
+    if "mjpeg" in given and given["mjpeg"] and os.environ.get(_TOKEN):
+        given = {**given, "mjpeg_token": os.environ[_TOKEN]}
     base = LiveConfig() if path is None else load_config(path)
     values = base.model_dump(by_alias=True, exclude_unset=True)
     outputs = values.setdefault("outputs", {})
@@ -54,7 +58,8 @@ def _settings(path: Path | None, cameras: list[str], given: dict[str, Any]) -> L
         raise ConfigError(f"--{place.replace('_', '-')}: {words}") from None
 
 
-_OUTPUTS = {"show", "out", "json"}
+_OUTPUTS = {"show", "out", "json", "mjpeg", "mjpeg_token", "mqtt", "record"}
+_TOKEN = "CENTERMASK_EDGE_TOKEN"  # of viewers; an option would show in the list of processes
 
 
 def _check_numbers(seconds: float | None, metrics: int | None) -> None:
@@ -78,9 +83,7 @@ def _tell(console: Console, outcome: Outcome, config: LiveConfig) -> int:
     console.print(summary(outcome.last))
     for note in outcome.notes:
         console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
-    for path in (config.outputs.out, config.outputs.json_lines):
-        if path is not None and path.exists():
-            console.print(f"wrote {path}", markup=False, highlight=False)
+    _wrote(console, config)
     if outcome.leaks is not None:
         for line in outcome.leaks.lines():
             console.print(line, markup=False, highlight=False)
@@ -109,6 +112,23 @@ def command(
     out: Annotated[Path | None, typer.Option(help="Folder for a video of each camera.")] = None,
     json_path: Annotated[
         Path | None, typer.Option("--json", help="JSON lines to write, one a result.")
+    ] = None,
+    mjpeg: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:]PORT",
+            help="Serve a page with all cameras; to others only with a token in "
+            "CENTERMASK_EDGE_TOKEN.",
+        ),
+    ] = None,
+    mqtt: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="mqtt:// broker to publish to.")
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Folder for a recording that can be replayed.")
+    ] = None,
+    replay: Annotated[
+        Path | None, typer.Option(help="Segment a recording again, bit for bit.")
     ] = None,
     max_age: Annotated[
         str | None,
@@ -160,20 +180,64 @@ def command(
         return
     _check_numbers(seconds, metrics)
     given = {
-        **{"show": show, "out": out, "json": json_path},
-        **{"max_age": max_age, "batch": batch, "model": model, "engine": engine},
-        **{"score": score, "size": size, "threads": threads},
+        **{"show": show, "out": out, "json": json_path, "mjpeg": mjpeg, "mqtt": mqtt},
+        **{"record": record, "max_age": max_age, "batch": batch, "model": model},
+        **{"engine": engine, "score": score, "size": size, "threads": threads},
     }
     settings = _settings(config, cameras or [], given)
+    console = Console(stderr=True, soft_wrap=True)
+    if replay is not None:
+        raise typer.Exit(_replay(console, replay, settings))
+    limits = _limits(settings, seconds, soak, metrics)
+    raise typer.Exit(_live(console, settings, limits, _view(console, plain)))
 
-    from centermask_edge.live.runtime import Limits, run
+
+def _limits(settings: LiveConfig, seconds: float | None, soak: bool, metrics: int | None) -> Limits:
+    from centermask_edge.live.live_config import parse_age
+    from centermask_edge.live.runtime import Limits
+
+    age = None if settings.max_age is None else parse_age(settings.max_age)
+    return Limits(seconds, age, soak, metrics)
+
+
+def _live(console: Console, settings: LiveConfig, limits: Limits, view: View) -> int:
+    from centermask_edge.live.runtime import run
     from centermask_edge.live.wiring import Reports, open_parts
 
-    console = Console(stderr=True, soft_wrap=True)
     reports = Reports()
     parts = open_parts(settings, reports)
-    limit = None if settings.max_age is None else live_config.parse_age(settings.max_age)
-    view = _view(console, plain)
     reports.listen(view.line)
-    outcome = run(parts, Limits(seconds, limit, soak, metrics), view)
-    raise typer.Exit(_tell(console, outcome, settings))
+    return _tell(console, run(parts, limits, view), settings)
+
+
+def _replay(console: Console, folder: Path, settings: LiveConfig) -> int:
+    from centermask_edge.live.finish import Rules
+    from centermask_edge.live.outlet import close_all
+    from centermask_edge.live.rerun import rerun
+    from centermask_edge.live.stopping import stop_signals
+    from centermask_edge.live.terminal import LineView
+    from centermask_edge.live.wiring import replay_parts
+
+    view = LineView(console)
+    parts = replay_parts(settings, folder, view.line)
+    with parts.last, stop_signals() as stop:
+        try:
+            rules = Rules(1, parts.score, parts.scores, parts.followers)
+            done = rerun(
+                folder, parts.inference, rules, parts.outlets, view.line, lambda: bool(stop.signum)
+            )
+        finally:
+            close_all(parts.outlets, _FINISH_S)
+    rate = done.frames / max(done.seconds, 1e-9)
+    view.line(f"{done.frames} frames, {done.instances} instances, {rate:.1f} frames/s")
+    if done.skipped:
+        view.line(f"note: {done.skipped} frames of batches recorded in part were left out")
+    _wrote(console, settings)
+    return SIGNALLED + stop.signum if stop.signum else 0
+
+
+def _wrote(console: Console, settings: LiveConfig) -> None:
+    outputs = settings.outputs
+    for path in (outputs.out, outputs.json_lines, outputs.record):
+        if path is not None and path.exists():
+            console.print(f"wrote {path}", markup=False, highlight=False)

@@ -22,7 +22,8 @@ import numpy as np
 STRIDES = (1, 2, 3, 4, 6)
 REFRESHES = (1, 2, 4)
 _SIZE_STEP = 32
-_SIZE_FLOOR = 0.6  # of the model's own short side: below, small objects are lost
+_MOST_SIZES = 4
+_SIZE_FLOOR = 0.7  # of the model's own short side: below, small objects are lost
 
 _WINDOW_S = 2.0
 _LEAST_SAMPLES = 8
@@ -92,14 +93,21 @@ class Decision:
         return f"governor: {self.after} (age p95 {age:.0f} ms, {relation} {limit:.0f} ms)"
 
 
-def short_sides(full: int, step: int = _SIZE_STEP) -> tuple[int, ...]:
-    """Short sides from the model's own down to the floor.
+def short_sides(full: int, most: int = _MOST_SIZES, step: int = _SIZE_STEP) -> tuple[int, ...]:
+    """Short sides from the model's own down to the floor, evenly, in multiples of ``step``.
 
-    >>> short_sides(352)
-    (352, 320, 288, 256, 224)
+    No more than ``most``: engines that compile a network for each size keep only so many, and
+    compiling takes a second during which frames would grow old.
+
+    >>> short_sides(352), short_sides(600)
+    ((352, 320, 288, 256), (600, 544, 480, 448))
     """
     floor = math.ceil(_SIZE_FLOOR * full / step) * step
-    return (full, *range((full - 1) // step * step, floor - 1, -step))
+    below = list(range((full - 1) // step * step, floor - 1, -step))
+    if len(below) >= most:
+        picks = np.linspace(0, len(below) - 1, most)[1:]
+        below = [below[round(float(pick))] for pick in picks]
+    return (full, *below)
 
 
 @dataclass(slots=True)
@@ -166,6 +174,11 @@ class Governor:
         """What is asked of frames now."""
         stride, size, refresh = (knob.value for knob in self._knobs)
         return Setting(stride, size, refresh)
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Short sides it may ask for."""
+        return self._knobs[1].values
 
     def observe(self, age_s: float, setting: Setting) -> None:
         """The age of one result, and the setting its frame was prepared under."""

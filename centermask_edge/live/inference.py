@@ -106,14 +106,21 @@ class Inference:
         sizes = range(min(cameras, _MOST_ON_GPU), 1, -1)
         return next((n for n in sizes if self.fits(n)), 1)
 
-    def warm_up(self, batch: int) -> None:
-        """Makes the engine ready for frames of the usual shape, which takes it a while once."""
-        config = self._preprocess(self.base.short_side)
-        placement = config.plan(*_USUAL_FRAME)
-        for count in {1, batch} if self._on_gpu is None else set():
-            images = np.zeros((count, 3, *placement.padded_size), np.float32)
-            sizes = np.asarray([placement.resized_size] * count, np.float32)
-            self.engine.run(images, sizes)
+    def warm_up(self, batch: int, sides: Sequence[int] = ()) -> None:
+        """Makes the engine ready for frames of the usual shape, which takes it a while once.
+
+        Args:
+            batch: most frames of a call.
+            sides: short sides that will be used; the model's own where empty.
+        """
+        if self._on_gpu is not None:
+            return
+        for side in sides or (self.base.short_side,):
+            placement = self._preprocess(side).plan(*_USUAL_FRAME)
+            for count in sorted({1, batch}):
+                images = np.zeros((count, 3, *placement.padded_size), np.float32)
+                sizes = np.asarray([placement.resized_size] * count, np.float32)
+                self.engine.run(images, sizes)
 
     def input_size(self, frame: Frame, short_side: int) -> Size:
         """(height, width) of the network's input for a frame."""

@@ -7,12 +7,13 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from centermask_edge.engines.base import EngineName
 from centermask_edge.errors import ConfigError, require
+from centermask_edge.live.capture.options import Decode
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s)")
@@ -26,18 +27,33 @@ def parse_age(text: str) -> float:
     """Seconds of a duration written with its unit.
 
     Raises:
-        ConfigError: not a duration, or one no result can keep.
+        ValueError: not a duration, or one no result can keep.
 
     >>> parse_age("100ms"), parse_age("0.5 s")
     (0.1, 0.5)
     """
     found = _AGE.fullmatch(text.strip())
     if found is None:
-        raise ConfigError(f"{text!r} is not an age; wanted a number with its unit: 100ms or 0.5s")
+        raise ValueError("not an age; wanted a number with its unit, for example 100ms or 0.5s")
     seconds = float(found[1]) / (1000 if found[2] == "ms" else 1)
     if not 0.001 <= seconds <= _LONGEST_AGE_S:
-        raise ConfigError(f"an age of {text.strip()} is out of range; wanted 1ms to 60s")
+        raise ValueError("an age out of range; wanted 1ms to 60s")
     return seconds
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Host and port to listen on.
+
+    Raises:
+        ValueError: not such an address.
+
+    >>> parse_listen("8080"), parse_listen("0.0.0.0:80"), parse_listen("[::1]:80")
+    (('127.0.0.1', 8080), ('0.0.0.0', 80), ('::1', 80))
+    """
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit()) or int(port) > 65535 or text.startswith(":"):
+        raise ValueError("wanted PORT or HOST:PORT, for example 8080 or 0.0.0.0:8080")
+    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 class _Model(BaseModel):
@@ -56,6 +72,7 @@ class CameraConfig(_Model):
     )
     name: str = Field("", max_length=80, description="Unique; made from the address where empty.")
     score: float | None = Field(None, ge=0, le=1, description="Least box score, of this camera.")
+    decode: Decode = Field(Decode.SOFTWARE, description="What decodes a network stream.")
 
     @field_validator("address", mode="before")
     @classmethod
@@ -69,6 +86,32 @@ class OutputsConfig(_Model):
     show: bool = Field(False, description="Open a window with all cameras.")
     out: Path | None = Field(None, description="Folder for an annotated video a camera.")
     json_lines: Path | None = Field(None, alias="json", description="JSON lines, one a result.")
+    mjpeg: str | None = Field(
+        None, description="[HOST:]PORT of a page with all cameras; this machine only by default."
+    )
+    mjpeg_token: str | None = Field(
+        None,
+        repr=False,
+        description="What viewers must bear; needed for a HOST that others reach. Take it from "
+        "the environment: ${NAME}.",
+    )
+    mqtt: str | None = Field(
+        None, repr=False, description="mqtt:// or mqtts:// address of a broker, for events."
+    )
+    mqtt_prefix: str = Field("centermask-edge", description="First part of every topic.")
+    record: Path | None = Field(None, description="Folder for a recording that can be replayed.")
+
+    @field_validator("mjpeg", mode="before")
+    @classmethod
+    def _port(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("mjpeg")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_listen(value)
+        return value
 
 
 class LiveConfig(_Model):
@@ -90,10 +133,7 @@ class LiveConfig(_Model):
     @classmethod
     def _age(cls, value: str | None) -> str | None:
         if value is not None:
-            try:
-                parse_age(value)
-            except ConfigError as error:
-                raise ValueError(str(error)) from None
+            parse_age(value)
         return value
 
 
@@ -261,6 +301,3 @@ def named(cameras: Sequence[CameraConfig]) -> tuple[CameraConfig, ...]:
         used.add(name)
         result.append(camera.model_copy(update={"name": name}))
     return tuple(result)
-
-
-Privacy = Literal["blur", "pixelate"]

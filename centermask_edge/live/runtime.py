@@ -9,13 +9,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from centermask_edge.live.camera import Camera
+from centermask_edge.live.finish import Follower, Rules
 from centermask_edge.live.governor import REFRESHES, Decision, Governor, short_sides
 from centermask_edge.live.health import Health, State
 from centermask_edge.live.inference import Inference
 from centermask_edge.live.metrics import MetricsServer
 from centermask_edge.live.outlet import Outlet, close_all
 from centermask_edge.live.result import Result
-from centermask_edge.live.scheduler import Follower, Rules, Scheduler
+from centermask_edge.live.scheduler import Scheduler
 from centermask_edge.live.snapshot import Snapshot, snapshot
 from centermask_edge.live.stopping import Stop, stop_signals
 from centermask_edge.live.terminal import Changes, View
@@ -120,8 +121,8 @@ def run(parts: Parts, limits: Limits, view: View) -> Outcome:
     with stop_signals() as stop, _finished(scheduler, parts), _metrics(limits, now, view), view:
         for note in notes:
             view.line(note)
-        # What the first call costs would else be the age of the first frames.
-        parts.inference.warm_up(batch)
+        # What the first call of each size costs would else be added to the age of frames.
+        parts.inference.warm_up(batch, () if governor is None else governor.sizes)
         scheduler.start()
         _watch(scheduler, parts, limits, view, stop, now, soak)
     leaks = None if soak is None else soak.verdict()

@@ -10,22 +10,16 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-from centermask_edge.frame import Frame
-from centermask_edge.instances import Instances
 from centermask_edge.live.ages import Ages, Window
 from centermask_edge.live.camera import Bell, Camera
+from centermask_edge.live.finish import Rules, finish
 from centermask_edge.live.governor import Decision, Governor, Setting
 from centermask_edge.live.handoff import Handoff, Pace
 from centermask_edge.live.inference import Inference, Prepared, Segmented
 from centermask_edge.live.lanes import Chosen, Lane, Turns
-from centermask_edge.live.result import Event, Result
+from centermask_edge.live.result import Result
 from centermask_edge.measure.stages import Stage
 
 _LOG = logging.getLogger(__name__)
@@ -33,43 +27,6 @@ _IDLE_S = 0.2
 _DECIDE_S = 0.25
 _BUSY_S = 2.0
 _STAGES = (Stage.PREPROCESS, Stage.ENGINE, Stage.MASKS)
-
-Found = tuple[Instances, NDArray[np.int64], tuple[Event, ...]]
-
-
-class Follower(Protocol):
-    """Follows the objects of one camera from frame to frame."""
-
-    def __call__(self, frame: Frame, instances: Instances, masks: bool) -> Found:
-        """Instances, their identities, and what zones and lines saw.
-
-        Args:
-            frame: the next one of that camera.
-            instances: in it.
-            masks: whether their masks were computed; otherwise those of the frames before are to
-                be moved along.
-        """
-
-
-def _nobody(frame: Frame, instances: Instances, masks: bool) -> Found:
-    return instances, np.zeros(len(instances), np.int64), ()
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How frames become results.
-
-    Attributes:
-        batch: most frames of one call of the engine.
-        score: least box score, of each camera that has one of its own by its name.
-        usual_score: of the others.
-        followers: of cameras whose objects are followed, by name.
-    """
-
-    batch: int = 1
-    usual_score: float = 0.4
-    score: Mapping[str, float] | None = None
-    followers: Mapping[str, Follower] | None = None
 
 
 class Scheduler:
@@ -219,26 +176,14 @@ class Scheduler:
             self._govern()
 
     def _result(self, segmented: Segmented, i: int, number: int) -> Result:
-        item = segmented.frames[i]
-        name = item.frame.camera
-        start = time.perf_counter()
         names = self._inference.engine.metadata.classes
-        found = Instances.from_detections(segmented.raw, i, item.placement, names)
-        score = (self._rules.score or {}).get(name, self._rules.usual_score)
-        follow = (self._rules.followers or {}).get(name, _nobody)
-        instances, tracks, events = follow(item.frame, found.above(score), item.mode.masks)
-        stages = {
-            Stage.PREPROCESS: item.prepare_s,
-            Stage.ENGINE: segmented.engine_s,
-            Stage.MASKS: time.perf_counter() - start,
-        }
-        for stage, seconds in stages.items():
+        result = finish(segmented, i, number, self._rules, names)
+        for stage, seconds in result.stages.items():
             self.stages[stage].add(seconds)
-        age = time.monotonic() - item.frame.arrival_s
-        self.ages[name].add(age)
+        self.ages[result.frame.camera].add(result.age_s)
         if self._governor is not None:
-            self._governor.observe(age, item.setting)
-        return Result(item.frame, instances, tracks, events, age, stages, item.mode, number)
+            self._governor.observe(result.age_s, segmented.frames[i].setting)
+        return result
 
     def _govern(self) -> None:
         now = time.monotonic()

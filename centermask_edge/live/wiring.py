@@ -10,19 +10,18 @@ from pathlib import Path
 from centermask_edge.config import PreprocessConfig
 from centermask_edge.engines import open_engine
 from centermask_edge.engines.base import Engine
+from centermask_edge.engines.files import file_sha256
 from centermask_edge.engines.shipped import default_model
-from centermask_edge.errors import ConfigError, SinkError
-from centermask_edge.live.capture.camera import LiveCamera
-from centermask_edge.live.capture.faults import Secrets
+from centermask_edge.errors import ConfigError
+from centermask_edge.live.capture.opening import open_camera
+from centermask_edge.live.capture.options import CaptureOptions
 from centermask_edge.live.inference import Inference
-from centermask_edge.live.live_config import CameraConfig, LiveConfig, OutputsConfig, named
+from centermask_edge.live.live_config import CameraConfig, LiveConfig, named
+from centermask_edge.live.open_outputs import check_outputs, open_outputs
 from centermask_edge.live.outlet import Outlet
-from centermask_edge.live.outputs.lines import ResultLines
-from centermask_edge.live.outputs.overlay import DrawnOnce, Overlay
-from centermask_edge.live.outputs.pictures import VideoFiles, WindowGrid
-from centermask_edge.live.result import ResultSink
+from centermask_edge.live.recording import Made
+from centermask_edge.live.replay import open_recording
 from centermask_edge.live.runtime import Parts
-from centermask_edge.live.sources import open_source
 
 Report = Callable[[str], None]
 _KEPT_LINES = 100
@@ -57,39 +56,6 @@ def scaled(config: PreprocessConfig, size: int | None) -> PreprocessConfig:
     return config.model_copy(update={"short_side": size, "long_side": long_side})
 
 
-def open_camera(camera: CameraConfig) -> LiveCamera:
-    """A camera of the settings, not yet started."""
-    address = camera.address
-    return LiveCamera(
-        camera.name,
-        lambda within_s: open_source(address),
-        live="://" in address or address.isdigit(),
-        secrets=Secrets.of(address),
-    )
-
-
-def _sinks(outputs: OutputsConfig) -> tuple[list[ResultSink], Callable[[], bool]]:
-    """Every output of the settings, and whether the user closed the window."""
-    draw = DrawnOnce(Overlay())
-    sinks: list[ResultSink] = []
-    if outputs.json_lines is not None:
-        _check_file(outputs.json_lines)
-        sinks.append(ResultLines(outputs.json_lines))
-    if outputs.out is not None:
-        sinks.append(VideoFiles(outputs.out, draw))
-    if outputs.show:
-        window = WindowGrid(draw)
-        return [*sinks, window], lambda: window.closed
-    return sinks, lambda: False
-
-
-def _check_file(path: Path) -> None:
-    if path.is_dir():
-        raise SinkError(f"{path} is a folder; give the name of a file in it")
-    if not path.parent.is_dir():
-        raise SinkError(f"no folder {path.parent}; make it first, or write elsewhere")
-
-
 def open_parts(config: LiveConfig, report: Report) -> Parts:
     """Everything a run needs, opened and checked, so that nothing fails after hours.
 
@@ -102,32 +68,61 @@ def open_parts(config: LiveConfig, report: Report) -> Parts:
     """
     if not config.cameras:
         raise ConfigError("no cameras; name some: centermask-edge live CAM..., or --config FILE")
-    cameras = named(config.cameras)
-    last = ExitStack()
-    try:
-        sinks, closed = _sinks(config.outputs)
-        engine = _engine(config)
-        close: Callable[[], None] | None = getattr(engine, "close", None)
-        if close is not None:
-            last.callback(close)
-        outlets = [Outlet(sink, report=report) for sink in sinks]
-        preprocess = scaled(engine.metadata.preprocess, config.size)
+    settings = named(config.cameras)
+    check_outputs(config.outputs)
+    cameras = [open_camera(c.address, _capture(c), name=c.name) for c in settings]
+    with ExitStack() as stack:
+        model, engine = _engine(config, stack)
+        made = Made(file_sha256(model), engine.name, config.threads or 0, config.score)
+        opened = open_outputs(config.outputs, made, lambda: [c.health() for c in cameras])
+        for note in opened.notes:
+            report(note)
         return Parts(
-            [open_camera(camera) for camera in cameras],
-            Inference(engine, preprocess),
-            outlets,
+            cameras,
+            Inference(engine, scaled(engine.metadata.preprocess, config.size)),
+            [Outlet(sink, report=report) for sink in opened.sinks],
             config.batch,
             config.score,
-            {c.name: c.score for c in cameras if c.score is not None},
-            closed=closed,
-            last=last,
+            {c.name: c.score for c in settings if c.score is not None},
+            closed=opened.closed,
+            last=stack.pop_all(),
         )
-    except BaseException:
-        last.close()
-        raise
 
 
-def _engine(config: LiveConfig) -> Engine:
+def replay_parts(config: LiveConfig, folder: Path, report: Report) -> Parts:
+    """What a replay needs; as ``open_parts``, without cameras.
+
+    Raises:
+        CenterMaskError: something is missing or wrong, or the recording was made with another
+            model.
+    """
+    if config.cameras:
+        raise ConfigError("--replay takes its cameras from the recording; name none")
+    if config.outputs.record is not None:
+        raise ConfigError("--replay and --record exclude each other")
+    check_outputs(config.outputs)
+    recording = open_recording(folder)
+    with ExitStack() as stack:
+        model, engine = _engine(config, stack)
+        recording.check_model(model)
+        opened = open_outputs(config.outputs, recording.made, list, times=False)
+        for note in opened.notes:
+            report(note)
+        outlets = [Outlet(sink, report=report) for sink in opened.sinks]
+        inference = Inference(engine, engine.metadata.preprocess)
+        return Parts([], inference, outlets, score=config.score, last=stack.pop_all())
+
+
+def _capture(camera: CameraConfig) -> CaptureOptions:
+    return CaptureOptions(decode=camera.decode)
+
+
+def _engine(config: LiveConfig, stack: ExitStack) -> tuple[Path, Engine]:
+    """The model's file and the engine that runs it, closed with the stack."""
     model = config.model or default_model(config.engine)
     least = min([config.score, *(c.score for c in config.cameras if c.score is not None)])
-    return open_engine(model, config.engine, config.threads, least)
+    engine = open_engine(model, config.engine, config.threads, least)
+    close: Callable[[], None] | None = getattr(engine, "close", None)
+    if close is not None:
+        stack.callback(close)
+    return model, engine

@@ -1,0 +1,117 @@
+"""From settings to the outputs of a run, each checked before the first frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from centermask_edge.errors import SinkError
+from centermask_edge.live.health import Health
+from centermask_edge.live.live_config import OutputsConfig, parse_listen
+from centermask_edge.live.outputs.lines import ResultLines
+from centermask_edge.live.outputs.mqtt import Mqtt, parse_broker
+from centermask_edge.live.outputs.overlay import Draw, DrawnOnce, Overlay
+from centermask_edge.live.outputs.pictures import VideoFiles, WindowGrid
+from centermask_edge.live.outputs.web import WebPictures
+from centermask_edge.live.recording import Made, Recorder
+from centermask_edge.live.result import ResultSink
+
+
+@dataclass(slots=True)
+class Opened:
+    """The outputs of a run.
+
+    Attributes:
+        sinks: without their threads.
+        closed: whether the user closed the window.
+        notes: where to find what.
+    """
+
+    sinks: list[ResultSink] = field(default_factory=list)
+    closed: Callable[[], bool] = lambda: False
+    notes: list[str] = field(default_factory=list)
+
+
+def check_outputs(outputs: OutputsConfig) -> None:
+    """Nothing, if the outputs can be opened as far as can be told at once.
+
+    Raises:
+        SinkError: a file that cannot be written, or two outputs with one name.
+    """
+    paths = [p for p in (outputs.out, outputs.json_lines, outputs.record) if p is not None]
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise SinkError("two of --out, --json and --record have the same name; give each its own")
+    path = outputs.json_lines
+    if path is not None and path.is_dir():
+        raise SinkError(f"--json {path} is a folder; give the name of a file in it")
+    if path is not None and not path.parent.is_dir():
+        raise SinkError(f"--json {path}: no folder {path.parent}; make it first")
+    if outputs.mqtt is not None:
+        parse_broker(outputs.mqtt)
+
+
+def open_outputs(
+    outputs: OutputsConfig,
+    made: Made,
+    healths: Callable[[], Sequence[Health]],
+    *,
+    times: bool = True,
+) -> Opened:
+    """Every output of the settings; if one cannot be opened, the others are closed again.
+
+    Args:
+        outputs: settings.
+        made: with what the results are made, for recordings.
+        healths: of the cameras, for the page.
+        times: see ``ResultLines``.
+
+    Raises:
+        MissingPackageError: an output needs a package.
+        SinkError: an output cannot be opened.
+    """
+    opened = Opened()
+    with ExitStack() as stack:
+        for sink in _each(outputs, DrawnOnce(Overlay()), made, healths, times, opened):
+            stack.callback(sink.close)
+            opened.sinks.append(sink)
+        stack.pop_all()
+    return opened
+
+
+def _each(
+    outputs: OutputsConfig,
+    draw: Draw,
+    made: Made,
+    healths: Callable[[], Sequence[Health]],
+    times: bool,
+    opened: Opened,
+) -> Iterator[ResultSink]:
+    """One output after the other; the recorder last, as it makes files at once."""
+    if outputs.json_lines is not None:
+        yield ResultLines(outputs.json_lines, times=times)
+    if outputs.out is not None:
+        yield VideoFiles(outputs.out, draw)
+    if outputs.mqtt is not None:
+        yield Mqtt(parse_broker(outputs.mqtt), outputs.mqtt_prefix)
+    if outputs.mjpeg is not None:
+        yield _page(outputs, draw, healths, opened)
+    if outputs.show:
+        window = WindowGrid(draw)
+        opened.closed = lambda: window.closed
+        yield window
+    if outputs.record is not None:
+        yield Recorder(outputs.record, made)
+
+
+def _page(
+    outputs: OutputsConfig,
+    draw: Draw,
+    healths: Callable[[], Sequence[Health]],
+    opened: Opened,
+) -> WebPictures:
+    assert outputs.mjpeg is not None
+    host, port = parse_listen(outputs.mjpeg)
+    page = WebPictures(draw, host, port, outputs.mjpeg_token, health=healths)
+    opened.notes.append(f"pictures: {page.url}")
+    return page
