@@ -48,7 +48,7 @@ def p95(results: list[Result], camera: str) -> float:
 @pytest.mark.parametrize("batch", [1, 3])
 def test_cameras_share_a_busy_engine_within_10_percent(batch: int) -> None:
     cameras = [FakeCamera(f"c{i}", 100.0) for i in range(4)]
-    results = run(cameras, SleepingEngine(QUICK_S), 1.6, batch)
+    results = run(cameras, SleepingEngine(QUICK_S), 1.0, batch)
     counts = Counter(result.frame.camera for result in results)
     assert len(counts) == 4
     assert max(counts.values()) <= 1.1 * min(counts.values()) + 1
@@ -56,14 +56,14 @@ def test_cameras_share_a_busy_engine_within_10_percent(batch: int) -> None:
 
 def test_a_slow_camera_loses_nothing_to_fast_ones() -> None:
     cameras = [FakeCamera("slow", 5.0), *(FakeCamera(f"c{i}", 100.0) for i in range(3))]
-    results = run(cameras, SleepingEngine(QUICK_S), 1.6)
+    results = run(cameras, SleepingEngine(QUICK_S), 1.0)
     counts = Counter(result.frame.camera for result in results)
     assert counts["slow"] >= cameras[0].made - 1
 
 
 def test_a_dead_camera_delays_nobody() -> None:
-    alone = run([FakeCamera("a", 30.0)], SleepingEngine(QUICK_S), 1.2)
-    beside = run([DeadCamera("dead"), FakeCamera("a", 30.0)], SleepingEngine(QUICK_S), 1.2)
+    alone = run([FakeCamera("a", 30.0)], SleepingEngine(QUICK_S), 0.8)
+    beside = run([DeadCamera("dead"), FakeCamera("a", 30.0)], SleepingEngine(QUICK_S), 0.8)
     assert {result.frame.camera for result in beside} == {"a"}
     assert p95(beside, "a") <= p95(alone, "a") + 0.015
     assert len(beside) >= 0.9 * len(alone)
@@ -76,22 +76,22 @@ def test_a_frozen_camera_leaves_the_ages_of_the_others() -> None:
     inference = Inference(engine, engine.metadata.preprocess)
     scheduler = Scheduler(cameras, inference, Rules(), results.append)
     scheduler.start()
-    scheduler.wait(1.0)
+    scheduler.wait(0.8)
     before = list(results)
     results.clear()
     cameras[0].frozen.set()
-    scheduler.wait(1.0)
+    scheduler.wait(0.8)
     scheduler.close()
     late = [result for result in results if result.frame.arrival_s > before[-1].frame.arrival_s]
     assert len([r for r in late if r.frame.camera == "c0"]) <= 1
     for name in ("c1", "c2"):
         assert p95(late, name) <= p95(before, name) + 0.015
-        assert len([r for r in late if r.frame.camera == name]) >= 27
+        assert len([r for r in late if r.frame.camera == name]) >= 20
 
 
 def test_ages_stay_bounded_under_overload() -> None:
     cameras = [FakeCamera(f"c{i}", 50.0) for i in range(4)]
-    results = run(cameras, SleepingEngine(0.03), 2.0)
+    results = run(cameras, SleepingEngine(0.03), 1.2)
     # A frame at most one period old, its preparation, and its own time in the engine; twice that
     # time would be a batch that waited.
     assert max(p95(results, f"c{i}") for i in range(4)) <= 0.02 + 0.03 + 0.02
@@ -103,7 +103,7 @@ def test_batches_hold_what_is_fresh_and_one_size() -> None:
     cameras = [FakeCamera(f"c{i}", 60.0) for i in range(3)]
     cameras.append(FakeCamera("wide", 60.0, size=(32, 128)))
     engine = SleepingEngine(QUICK_S)
-    results = run(cameras, engine, 1.0, batch=4)
+    results = run(cameras, engine, 0.6, batch=4)
     together: dict[int, set[str]] = {}
     for result in results:
         together.setdefault(result.batch, set()).add(result.frame.camera)
