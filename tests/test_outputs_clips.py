@@ -15,6 +15,7 @@ from centermask_edge.live.outputs import clips as module
 from centermask_edge.live.outputs.clips import Clips, ClipTimes, Ring, Shot
 from centermask_edge.live.outputs.overlay import Image
 from centermask_edge.live.result import Event, Result
+from centermask_edge.live.sinks import VideoSink
 
 TIMES = ClipTimes(before_s=1.0, after_s=0.5, most_s=3.0)
 
@@ -133,7 +134,7 @@ def test_the_seconds_before_are_caught_up_with_little_by_little(tmp_path: Path) 
 def test_a_clip_that_cannot_be_written_is_given_up_and_the_next_one_is_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Full(module.VideoSink):
+    class Full(VideoSink):
         def write(self, frame: object, image: object) -> None:
             raise SinkError("cannot write x: no space left on device")
 

@@ -72,6 +72,8 @@ def test_a_picture_wanted_twice_is_drawn_once() -> None:
     once(other)
     assert once(one) is once(one) and drawn == [0, 0]
     assert not once(two).flags.writeable and drawn == [0, 0, 1]
+    assert not DrawnOnce(lambda r: r.frame.image)(two).flags.writeable
+    assert two.frame.image.flags.writeable
 
 
 def test_each_camera_gets_its_video(tmp_path: Path) -> None:

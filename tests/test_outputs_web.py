@@ -20,12 +20,18 @@ from PIL import Image as Pillow
 
 from centermask_edge.errors import SinkError
 from centermask_edge.live.health import Fault, Health, State
+from centermask_edge.live.outputs import web_server as server
 from centermask_edge.live.outputs.overlay import Image, annotate
 from centermask_edge.live.outputs.web import WebPictures
 from centermask_edge.live.result import Result
 
 TOKEN = "sixteen-letters-and-more"
 BROWSER = find_browser()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_LOOK_S", 0.1)
 
 
 def plain(result: Result) -> Image:
@@ -241,6 +247,26 @@ def test_one_client_too_many_is_turned_away() -> None:
     finally:
         for viewer in viewers:
             viewer.close()
+        web.close()
+
+
+def test_clients_that_never_ask_do_not_keep_others_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_ASK_S", 0.1)
+    web = WebPictures(plain, port=0, most_clients=3)
+    web.write(result(0))
+    viewer = Viewer(web)
+    viewer.read()
+    idle = [socket.create_connection(("127.0.0.1", port(web))) for _ in range(2)]
+    try:
+        idle[0].sendall(b"GET / HTTP/1.1\r\nX: slo")
+        time.sleep(0.2)
+        assert get(web, "/gate.jpg")[0] == 200
+        web.write(result(1))
+        viewer.read()
+    finally:
+        viewer.close()
+        for client in idle:
+            client.close()
         web.close()
 
 

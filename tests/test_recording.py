@@ -21,6 +21,7 @@ from centermask_edge.engines.files import file_sha256
 from centermask_edge.errors import ModelFileError, SinkError, SourceError
 from centermask_edge.frame import Frame
 from centermask_edge.instances import Instances
+from centermask_edge.live import recording as module
 from centermask_edge.live.outlet import Outlet, Queue
 from centermask_edge.live.outputs.lines import ResultLines
 from centermask_edge.live.recording import Made, Recorder
@@ -152,6 +153,34 @@ def test_a_batch_that_lost_a_frame_is_marked(tmp_path: Path) -> None:
     assert len(recording.entries) == 200 - lost
     for batch in replay_batches(tmp_path / "r"):
         assert batch.complete == (len(batch.frames) == 2)
+
+
+def test_a_full_disk_costs_the_frames_of_that_time_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder(tmp_path / "r", Made())
+    sent = [noisy(index, "a", index // 2) for index in range(8)]
+    full = OSError(28, os.strerror(28))
+    real = module._Film.write
+    for index, one in enumerate(sent):
+        if index in (3, 4, 5):
+            with monkeypatch.context() as patch, pytest.raises(SinkError, match="No space left"):
+                patch.setattr(module._Film, "write", lambda self, frame: _raise(full))
+                recorder.write(one)
+        else:
+            recorder.write(one)
+    assert module._Film.write is real
+    recorder.close()
+    batches = list(replay_batches(tmp_path / "r"))
+    assert [(b.number, len(b.frames), b.complete) for b in batches] == [
+        *((0, 2, True), (1, 1, False), (3, 2, True)),
+    ]
+    np.testing.assert_array_equal(batches[2].frames[1].image, sent[7].frame.image)
+    assert sorted(p.name for p in (tmp_path / "r").glob("*.mkv")) == ["a-0000.mkv", "a-0001.mkv"]
+
+
+def _raise(error: Exception) -> int:
+    raise error
 
 
 KILLED = """

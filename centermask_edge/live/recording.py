@@ -7,6 +7,7 @@ when it came, with which others it went into the engine and what the governor ha
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from dataclasses import dataclass
@@ -107,12 +108,23 @@ class Recorder:
             film = self._film(result.frame)
             time_ms = film.write(result.frame)
             self._line(_entry(result, film.path.name, time_ms))
+            film.frames += 1
         except (self._av.error.FFmpegError, OSError) as error:
             self.dropped(result)
-            # Its file may end in half a packet: what follows goes into another one.
-            self._films.pop(result.frame.camera, None)
+            self._give_up(result.frame.camera)
             reason = error.strerror or type(error).__name__
             raise SinkError(f"cannot record in {self._folder}: {reason}") from None
+
+    def _give_up(self, camera: str) -> None:
+        """The camera's film ends here, perhaps in half a packet; what follows goes into another."""
+        film = self._films.pop(camera, None)
+        if film is None:
+            return
+        with contextlib.suppress(self._av.error.FFmpegError, OSError):
+            film.close()
+        if not film.frames:  # or a disk that stays full would get a file with every attempt
+            film.path.unlink(missing_ok=True)
+            self._parts[camera] -= 1
 
     def _tell_dropped(self) -> None:
         with self._lock:
@@ -129,9 +141,10 @@ class Recorder:
             return film
         if film is not None:
             film.close()
-        part = self._parts[frame.camera] = self._parts.get(frame.camera, -1) + 1
+        part = self._parts.get(frame.camera, -1) + 1
         path = self._folder / f"{self._slugs[frame.camera]}-{part:04d}.mkv"
         film = self._films[frame.camera] = _Film(self._av, path, frame)
+        self._parts[frame.camera] = part
         return film
 
     def _line(self, values: dict[str, Any]) -> None:
@@ -178,7 +191,7 @@ class _Film:
 
     def __init__(self, av: Any, path: Path, first: Frame) -> None:
         self.path, self.size = path, (first.height, first.width)
-        self._start_s, self._last_ms = first.arrival_s, -1
+        self._start_s, self._last_ms, self.frames = first.arrival_s, -1, 0
         options = {"cluster_time_limit": str(_CLUSTER_MS), "flush_packets": "1"}
         self._av = av
         self._container: Any = av.open(str(path), "w", options=options)

@@ -121,7 +121,7 @@ class DrawnOnce:
             last = self._last.get(result.frame.camera)
             if last is not None and last[0] is result:
                 return last[1]
-            image = self._draw(result)
+            image = self._draw(result).view()  # the array itself may be the frame's
             image.flags.writeable = False
             self._last[result.frame.camera] = (result, image)
             return image

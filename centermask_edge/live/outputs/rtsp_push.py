@@ -12,8 +12,6 @@ import time
 from collections import deque
 from typing import IO
 
-import numpy as np
-
 from centermask_edge.errors import SinkError
 from centermask_edge.live.outlet import PICTURES
 from centermask_edge.live.outputs.overlay import Draw, Image
@@ -91,12 +89,12 @@ class RtspPush:
         Raises:
             SinkError: ffmpeg ended or takes no pictures.
         """
-        image = np.ascontiguousarray(self._draw(result))
+        image = self._draw(result)
         process = self._running(image)
         if self._rest and not self._feed(process):
             self._late()
             return
-        self._rest = memoryview(image).cast("B")
+        self._rest = memoryview(image.tobytes())
         if not self._feed(process):
             self._late()
 

@@ -8,6 +8,7 @@ import json
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +24,8 @@ LEAST_TOKEN = 16
 _BOUNDARY = b"picture"
 _QUIET_S = 10.0
 _LOOK_S = 1.0
+# A place is kept so long for a client that does not ask, or not for what it may have.
+_ASK_S = 3.0
 # More would only hold old pictures on their way to a slow client.
 _SEND_BUFFER = 1 << 18
 
@@ -93,7 +96,8 @@ class Server(ThreadingHTTPServer):
         self.site, self.token = site, token
         self.closing = False
         self._most = most
-        self._clients: set[socket.socket] = set()
+        # When each came; 0 once it has made a request that was granted.
+        self._clients: dict[socket.socket, float] = {}
         self._lock = threading.Lock()
         if ":" in host:
             self.address_family = socket.AF_INET6
@@ -122,9 +126,9 @@ class Server(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """A thread for the client, while there are not too many."""
         with self._lock:
-            welcome = len(self._clients) < self._most
+            welcome = len(self._clients) < self._most or self._free_a_place()
             if welcome:
-                self._clients.add(request)
+                self._clients[request] = time.monotonic()
         if welcome:
             super().process_request(request, client_address)
         else:
@@ -133,10 +137,27 @@ class Server(ThreadingHTTPServer):
                 request.sendall(b"HTTP/1.1 503 Too many viewers\r\nContent-Length: 0\r\n\r\n")
             super().shutdown_request(request)
 
+    def _free_a_place(self) -> bool:
+        """Whether a client gave way that has asked for nothing it may have. The lock is held."""
+        now = time.monotonic()
+        for client, came_s in self._clients.items():
+            if came_s and now - came_s > _ASK_S:
+                with contextlib.suppress(OSError):
+                    client.shutdown(socket.SHUT_RDWR)
+                del self._clients[client]
+                return True
+        return False
+
+    def granted(self, request: Any) -> None:
+        """The client may look; it keeps its place."""
+        with self._lock:
+            if request in self._clients:
+                self._clients[request] = 0.0
+
     def shutdown_request(self, request: Any) -> None:
         """The client is gone."""
         with self._lock:
-            self._clients.discard(request)
+            self._clients.pop(request, None)
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -150,7 +171,7 @@ class Server(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
         with self._lock:
-            for client in self._clients:
+            for client in list(self._clients):
                 with contextlib.suppress(OSError):
                     client.shutdown(socket.SHUT_RDWR)
 
@@ -176,6 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
         if refusal is not None:
             self._send(refusal, "text/plain", refusal.phrase.encode())
             return
+        self.server.granted(self.connection)
         name, _, suffix = parts.path.strip("/").rpartition(".")
         feed = self.server.site.feed(name)
         if parts.path == "/":
