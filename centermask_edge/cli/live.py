@@ -58,7 +58,7 @@ def _settings(path: Path | None, cameras: list[str], given: dict[str, Any]) -> L
         raise ConfigError(f"--{place.replace('_', '-')}: {words}") from None
 
 
-_OUTPUTS = {"show", "out", "json", "mjpeg", "mjpeg_token", "mqtt", "record"}
+_OUTPUTS = {"show", "out", "json", "mjpeg", "mjpeg_token", "mqtt", "rtsp_push", "clips", "record"}
 _TOKEN = "CENTERMASK_EDGE_TOKEN"  # of viewers; an option would show in the list of processes
 
 
@@ -124,6 +124,13 @@ def command(
     mqtt: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="mqtt:// broker to publish to.")
     ] = None,
+    rtsp_push: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="rtsp:// server to publish to, through ffmpeg."),
+    ] = None,
+    clips: Annotated[
+        Path | None, typer.Option(help="Folder for clips around events of zones and lines.")
+    ] = None,
     record: Annotated[
         Path | None, typer.Option(help="Folder for a recording that can be replayed.")
     ] = None,
@@ -181,7 +188,14 @@ def command(
     _check_numbers(seconds, metrics)
     given = {
         **{"show": show, "out": out, "json": json_path, "mjpeg": mjpeg, "mqtt": mqtt},
-        **{"record": record, "max_age": max_age, "batch": batch, "model": model},
+        **{
+            "rtsp_push": rtsp_push,
+            "clips": clips,
+            "record": record,
+            "max_age": max_age,
+            "batch": batch,
+            "model": model,
+        },
         **{"engine": engine, "score": score, "size": size, "threads": threads},
     }
     settings = _settings(config, cameras or [], given)
@@ -238,6 +252,6 @@ def _replay(console: Console, folder: Path, settings: LiveConfig) -> int:
 
 def _wrote(console: Console, settings: LiveConfig) -> None:
     outputs = settings.outputs
-    for path in (outputs.out, outputs.json_lines, outputs.record):
+    for path in (outputs.out, outputs.json_lines, outputs.clips, outputs.record):
         if path is not None and path.exists():
             console.print(f"wrote {path}", markup=False, highlight=False)

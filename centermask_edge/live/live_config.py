@@ -99,6 +99,13 @@ class OutputsConfig(_Model):
         None, repr=False, description="mqtt:// or mqtts:// address of a broker, for events."
     )
     mqtt_prefix: str = Field("centermask-edge", description="First part of every topic.")
+    rtsp_push: str | None = Field(
+        None,
+        repr=False,
+        description="rtsp:// address to publish to through ffmpeg; {camera} in it stands for the "
+        "camera's name.",
+    )
+    clips: Path | None = Field(None, description="Folder for clips around events.")
     record: Path | None = Field(None, description="Folder for a recording that can be replayed.")
 
     @field_validator("mjpeg", mode="before")

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from centermask_edge.errors import SinkError
 from centermask_edge.live.health import Health
 from centermask_edge.live.live_config import OutputsConfig, parse_listen
+from centermask_edge.live.outputs.clips import Clips
 from centermask_edge.live.outputs.lines import ResultLines
 from centermask_edge.live.outputs.mqtt import Mqtt, parse_broker
+from centermask_edge.live.outputs.names import slug
 from centermask_edge.live.outputs.overlay import Draw, DrawnOnce, Overlay
 from centermask_edge.live.outputs.pictures import VideoFiles, WindowGrid
+from centermask_edge.live.outputs.rtsp_push import RtspPush
 from centermask_edge.live.outputs.web import WebPictures
 from centermask_edge.live.recording import Made, Recorder
 from centermask_edge.live.result import ResultSink
@@ -23,12 +26,12 @@ class Opened:
     """The outputs of a run.
 
     Attributes:
-        sinks: without their threads.
+        sinks: without their threads, each with the name of the one camera it is for, or None.
         closed: whether the user closed the window.
         notes: where to find what.
     """
 
-    sinks: list[ResultSink] = field(default_factory=list)
+    sinks: list[tuple[ResultSink, str | None]] = field(default_factory=list)
     closed: Callable[[], bool] = lambda: False
     notes: list[str] = field(default_factory=list)
 
@@ -39,9 +42,12 @@ def check_outputs(outputs: OutputsConfig) -> None:
     Raises:
         SinkError: a file that cannot be written, or two outputs with one name.
     """
-    paths = [p for p in (outputs.out, outputs.json_lines, outputs.record) if p is not None]
+    named = (outputs.out, outputs.json_lines, outputs.clips, outputs.record)
+    paths = [path for path in named if path is not None]
     if len({path.resolve() for path in paths}) < len(paths):
-        raise SinkError("two of --out, --json and --record have the same name; give each its own")
+        raise SinkError(
+            "two of --out, --json, --clips and --record have the same name; give each its own"
+        )
     path = outputs.json_lines
     if path is not None and path.is_dir():
         raise SinkError(f"--json {path} is a folder; give the name of a file in it")
@@ -54,6 +60,7 @@ def check_outputs(outputs: OutputsConfig) -> None:
 def open_outputs(
     outputs: OutputsConfig,
     made: Made,
+    cameras: Sequence[str],
     healths: Callable[[], Sequence[Health]],
     *,
     times: bool = True,
@@ -63,6 +70,7 @@ def open_outputs(
     Args:
         outputs: settings.
         made: with what the results are made, for recordings.
+        cameras: their names.
         healths: of the cameras, for the page.
         times: see ``ResultLines``.
 
@@ -72,9 +80,14 @@ def open_outputs(
     """
     opened = Opened()
     with ExitStack() as stack:
-        for sink in _each(outputs, DrawnOnce(Overlay()), made, healths, times, opened):
+        draw = DrawnOnce(Overlay())
+        for sink in _each(outputs, draw, made, healths, times, opened):
             stack.callback(sink.close)
-            opened.sinks.append(sink)
+            opened.sinks.append((sink, None))
+        for camera in cameras if outputs.rtsp_push is not None else ():
+            push = RtspPush(_push_address(outputs, camera, len(cameras)), draw, camera)
+            stack.callback(push.close)
+            opened.sinks.append((push, camera))
         stack.pop_all()
     return opened
 
@@ -94,6 +107,8 @@ def _each(
         yield VideoFiles(outputs.out, draw)
     if outputs.mqtt is not None:
         yield Mqtt(parse_broker(outputs.mqtt), outputs.mqtt_prefix)
+    if outputs.clips is not None:
+        yield Clips(outputs.clips, draw)
     if outputs.mjpeg is not None:
         yield _page(outputs, draw, healths, opened)
     if outputs.show:
@@ -115,3 +130,11 @@ def _page(
     page = WebPictures(draw, host, port, outputs.mjpeg_token, health=healths)
     opened.notes.append(f"pictures: {page.url}")
     return page
+
+
+def _push_address(outputs: OutputsConfig, camera: str, count: int) -> str:
+    """Where a camera is published: its name in the place for it, or at the end of several."""
+    address = outputs.rtsp_push or ""
+    if "{camera}" in address:
+        return address.replace("{camera}", slug(camera))
+    return address if count == 1 else f"{address.rstrip('/')}/{slug(camera)}"

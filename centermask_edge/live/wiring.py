@@ -74,13 +74,14 @@ def open_parts(config: LiveConfig, report: Report) -> Parts:
     with ExitStack() as stack:
         model, engine = _engine(config, stack)
         made = Made(file_sha256(model), engine.name, config.threads or 0, config.score)
-        opened = open_outputs(config.outputs, made, lambda: [c.health() for c in cameras])
+        names = [camera.name for camera in cameras]
+        opened = open_outputs(config.outputs, made, names, lambda: [c.health() for c in cameras])
         for note in opened.notes:
             report(note)
         return Parts(
             cameras,
             Inference(engine, scaled(engine.metadata.preprocess, config.size)),
-            [Outlet(sink, report=report) for sink in opened.sinks],
+            [Outlet(sink, only=only, report=report) for sink, only in opened.sinks],
             config.batch,
             config.score,
             {c.name: c.score for c in settings if c.score is not None},
@@ -105,10 +106,10 @@ def replay_parts(config: LiveConfig, folder: Path, report: Report) -> Parts:
     with ExitStack() as stack:
         model, engine = _engine(config, stack)
         recording.check_model(model)
-        opened = open_outputs(config.outputs, recording.made, list, times=False)
+        opened = open_outputs(config.outputs, recording.made, recording.cameras, list, times=False)
         for note in opened.notes:
             report(note)
-        outlets = [Outlet(sink, report=report) for sink in opened.sinks]
+        outlets = [Outlet(sink, only=only, report=report) for sink, only in opened.sinks]
         inference = Inference(engine, engine.metadata.preprocess)
         return Parts([], inference, outlets, score=config.score, last=stack.pop_all())
 
