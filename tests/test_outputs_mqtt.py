@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from live_results import event, result, until
+from mqtt_broker import FakeBroker
 
 from centermask_edge.errors import SinkError
 from centermask_edge.live.outlet import Outlet
@@ -189,6 +190,68 @@ def test_the_password_is_used_and_never_shown(tmp_path: Path) -> None:
             assert "no-no" not in text
     finally:
         broker.stop()
+
+
+def test_what_goes_over_the_wire() -> None:
+    with FakeBroker() as broker:
+        sink = Mqtt(Broker("127.0.0.1", broker.port, user="me", password="secret"), "site")
+        sink.write(result(4, events=(event(),)))
+        sink.close()
+        sent = [(topic, quality, keep) for topic, _, quality, keep in broker.heard]
+        assert sent == [
+            ("site/status", 1, True),
+            ("site/gate/events", 1, False),
+            ("site/gate/results", 0, False),
+            ("site/status", 1, True),
+        ]
+        told = json.loads(broker.heard[1][1])
+        assert (told["schema"], told["kind"]) == ("centermask-edge-event/1", "enter")
+        assert broker.wills == []
+
+
+def test_a_broken_connection_leaves_the_will_and_is_made_again() -> None:
+    with FakeBroker() as broker:
+        sink = Mqtt(Broker("127.0.0.1", broker.port), results=False)
+        sink.write(result(0))
+        broker.drop()
+        until(lambda: not sink.connected)
+        assert broker.wills == [("centermask-edge/status", b'{"state":"offline"}')]
+        with pytest.raises(SinkError, match="connection lost"):
+            sink.write(result(1))
+        until(lambda: sink.connected)
+        sink.write(result(1, events=(event(),)))
+        until(lambda: broker.heard[-1][0] == "centermask-edge/gate/events")
+        sink.close()
+
+
+def test_a_result_tried_again_does_not_double_its_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeBroker() as broker:
+        sink = Mqtt(Broker("127.0.0.1", broker.port), results=False)
+        sink.write(result(0))
+        real, calls = sink._publish, []
+
+        def publish(topic: str, payload: str, qos: int) -> None:
+            calls.append(json.loads(payload)["track"])
+            if len(calls) == 2:
+                raise SinkError("full")
+            real(topic, payload, qos)
+
+        monkeypatch.setattr(sink, "_publish", publish)
+        one = result(1, events=(event(track=1), event(track=2)))
+        with pytest.raises(SinkError, match="full"):
+            sink.write(one)
+        sink.write(one)
+        sink.write(result(2, events=(event(track=3),)))
+        assert calls == [1, 2, 2, 3]
+        sink.close()
+
+
+def test_a_refusal_is_told() -> None:
+    with FakeBroker(refusal=5) as broker:
+        sink = Mqtt(Broker("127.0.0.1", broker.port))
+        with pytest.raises(SinkError, match="not authorized; check user, password"):
+            sink.write(result(0))
+        sink.close()
 
 
 def test_no_broker_is_one_line_and_ends_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import socket
 import subprocess
@@ -125,6 +126,14 @@ def test_a_server_that_is_not_there_is_said_without_the_password(port: int) -> N
     assert "ffmpeg ended" in str(told.value) and "refused" in str(told.value)
     assert "secret" not in str(told.value) + sink.name
     sink.close()
+
+
+@needs_ffmpeg
+def test_what_ffmpeg_says_is_kept_without_the_password() -> None:
+    sink = RtspPush("rtsp://h/x", plain, "gate")
+    said = b"one\n\nrtsp://me:secret@h/x: Unauthorized\n" * 100
+    sink._listen(io.BytesIO(said))
+    assert sink._last_words() == "one; rtsp://***@h/x: Unauthorized"
 
 
 @needs_ffmpeg

@@ -219,6 +219,15 @@ def test_a_killed_recording_is_read_up_to_its_last_second(tmp_path: Path) -> Non
         assert "breaks off" in source.warnings[0]
 
 
+def test_frames_are_found_by_their_time_where_a_line_is_missing(tmp_path: Path) -> None:
+    record(tmp_path / "r", [result(i, batch=i) for i in range(5)])
+    index = tmp_path / "r" / "index.jsonl"
+    lines = index.read_text().splitlines()
+    index.write_text("\n".join(lines[:2] + lines[3:]))
+    images = [int(b.frames[0].image[0, 0, 0]) for b in replay_batches(tmp_path / "r")]
+    assert images == [40, 60, 70, 80]
+
+
 def test_a_film_without_a_head_ends_the_replay(tmp_path: Path) -> None:
     record(tmp_path / "r", [result(i, "ab"[i // 3], batch=i) for i in range(6)])
     (tmp_path / "r" / "b-0000.mkv").write_bytes(b"")
