@@ -78,9 +78,9 @@ def _view(console: Console, plain: bool) -> View:
 def _tell(console: Console, outcome: Outcome, config: LiveConfig) -> int:
     """The summary; returns the exit code."""
     from centermask_edge.live.runtime import complaints
-    from centermask_edge.live.terminal import summary
+    from centermask_edge.live.terminal import facts, summary
 
-    console.print(summary(outcome.last))
+    console.print(summary(outcome.last), facts(outcome.last))
     for note in outcome.notes:
         console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
     _wrote(console, config)

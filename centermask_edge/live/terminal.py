@@ -137,7 +137,7 @@ def _change(health: Health) -> str:
 
 def render(now: Snapshot) -> RenderableType:
     """The tables of a moment."""
-    return Group(_cameras(now), "", _facts(now))
+    return Group(_cameras(now), "", facts(now))
 
 
 def _table(title: str, first: str, columns: Sequence[str]) -> Table:
@@ -193,7 +193,7 @@ def _ms(seconds: float, of: Percentiles) -> str:
     return f"{1000 * seconds:.0f}" if of.count else "-"
 
 
-def _facts(now: Snapshot) -> Table:
+def facts(now: Snapshot) -> Table:
     """Stages, the governor's mode and the outputs, a line each."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
