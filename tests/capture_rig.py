@@ -23,7 +23,12 @@ from centermask_edge.live.health import Fault, State
 from centermask_edge.live.source import Kind
 
 QUICK = CaptureOptions(
-    frozen_s=0.15, open_s=0.3, first_frame_s=0.4, retry_s=0.01, retry_recent_s=0.02, retry_max_s=0.05
+    frozen_s=0.15,
+    open_s=0.3,
+    first_frame_s=0.4,
+    retry_s=0.01,
+    retry_recent_s=0.02,
+    retry_max_s=0.05,
 )
 HEAD = b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=x\r\n\r\n"
 

@@ -133,7 +133,7 @@ def test_a_camera_that_gives_no_frame_is_frozen_within_two_seconds() -> None:
     _live(progress)
     assert progress.late(3.7, None) is None
     again = progress.look_again_s(3.7, None)
-    assert again == pytest.approx(0.1)
+    assert again is not None and again == pytest.approx(0.1)
     trouble = progress.late(3.7 + again + 1e-9, None)
     assert trouble is not None and trouble.fault is Fault.FROZEN
     progress.failed(trouble, 3.8)
@@ -210,6 +210,9 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
     assert progress.health(10.0, 0).rate_hz == pytest.approx(20, rel=0.02)
     assert 5 < progress.health(12.5, 0).rate_hz < 15
     assert progress.health(16.0, 0).rate_hz == 0
+    for index in range(4):
+        progress.frame(20 + index / 1000)
+    assert progress.health(20.004, 0).rate_hz < 10, "a burst is no rate"
 
 
 def test_a_file_keeps_its_time_and_a_damaged_stamp_does_not_stop_it() -> None:

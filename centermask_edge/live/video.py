@@ -34,11 +34,24 @@ class Patience:
         open_s: seconds to connect, and again as many to learn what is sent.
         read_s: seconds without data.
         max_pixels: of one picture; None for what the memory holds.
+        probe_s: seconds of the stream looked at before the first frame is given, and no frames
+            counted to learn the rate: over MPEG-TS at 30 frames/s that alone takes 0.7 s. None
+            for FFmpeg's own way.
     """
 
     open_s: float
     read_s: float
     max_pixels: int | None = None
+    probe_s: float | None = None
+
+    def options(self) -> dict[str, str]:
+        """For FFmpeg."""
+        found = {}
+        if self.max_pixels is not None:
+            found["max_pixels"] = str(self.max_pixels)
+        if self.probe_s is not None:
+            found |= {"analyzeduration": f"{self.probe_s * 1e6:.0f}", "fpsprobesize": "0"}
+        return found
 
 
 class VideoSource:
@@ -144,6 +157,7 @@ class VideoSource:
         self._left = True
 
     def _decoded(self) -> Iterator[Any]:
+        sized = False
         # All packets of a camera, so that one which sends nothing but sound can be left.
         chosen = () if self.kind is Kind.STREAM else (self._stream,)
         for packet in self._container.demux(*chosen):
@@ -156,11 +170,15 @@ class VideoSource:
                 frames = packet.decode()
             except self._av.FFmpegError as error:
                 self._check_size(self._stream.codec_context)
+                # Some decoders forget the size that they have just refused.
+                if self._patience.max_pixels and sized and not self._stream.codec_context.width:
+                    raise self._too_large("pictures that are damaged or") from None
                 if not isinstance(error, self._av.error.InvalidDataError):
                     raise
                 self._damaged += 1
                 continue
             for frame in frames:
+                sized = True
                 self._check_size(frame)
                 yield frame
 
@@ -171,11 +189,13 @@ class VideoSource:
         """
         most = self._patience.max_pixels
         if most and picture.width * picture.height > most:
-            raise SourceFault(
-                Fault.CODEC,
-                f"{self.name} sends pictures of {picture.width}x{picture.height} pixels, "
-                f"more than the {most / 1e6:.1f} million allowed",
-            )
+            raise self._too_large(f"pictures of {picture.width}x{picture.height} pixels,")
+
+    def _too_large(self, what: str) -> SourceFault:
+        most = (self._patience.max_pixels or 0) / 1e6
+        return SourceFault(
+            Fault.CODEC, f"{self.name} sends {what} larger than the {most:.3g} million allowed"
+        )
 
     def _frame(self, decoded: Any, index: int) -> Frame:
         if decoded.pts is not None and decoded.time_base is not None:
@@ -223,8 +243,7 @@ def _open_stream(av: ModuleType, address: str, patience: Patience) -> Any:
     name = redact(address)
     host = host_of(address, name)
     options = {"rtsp_transport": "tcp"} if address.lower().startswith("rtsp") else {}
-    if patience.max_pixels:
-        options["max_pixels"] = str(patience.max_pixels)
+    options |= patience.options()
     start = time.monotonic()
     try:
         return av.open(address, options=options, timeout=(patience.open_s, patience.read_s))

@@ -63,7 +63,13 @@ class Secrets:
         for word in self.words:
             text = text.replace(word, "***")
         # Word by word: the redaction of an address takes everything up to the last "@".
-        return " ".join(redact(word) for word in text.split())
+        return " ".join(_redact_word(word) for word in text.split())
+
+
+def _redact_word(word: str) -> str:
+    """What follows an address in a sentence is no part of it."""
+    address = word.rstrip(".,:;'\"")
+    return redact(address) + word[len(address) :]
 
 
 def _is_secret(key: str) -> bool:

@@ -180,7 +180,7 @@ class GstSource:
             raise SourceFault(
                 Fault.CODEC,
                 f"{self.name} sends pictures of {width}x{height} pixels, "
-                f"more than the {self._max_pixels / 1e6:.1f} million allowed",
+                f"larger than the {self._max_pixels / 1e6:.3g} million allowed",
             )
         buffer = sample.get_buffer()
         mapped, memory = buffer.map(self._gst.MapFlags.READ)

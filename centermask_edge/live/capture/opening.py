@@ -19,6 +19,7 @@ from centermask_edge.live.source import Kind, Source, redact
 from centermask_edge.live.sources import open_source
 from centermask_edge.live.video import SCHEMES, Patience, VideoSource
 
+_PROBE_S = 1.0
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
 
 
@@ -94,7 +95,7 @@ def _pipeline(text: str, shown: str, options: CaptureOptions) -> Opener:
 
 
 def _open_stream(text: str, options: CaptureOptions, within_s: float, note: str) -> Source:
-    patience = Patience(within_s, options.frozen_s, options.max_pixels)
+    patience = Patience(within_s, options.frozen_s, options.max_pixels, _PROBE_S)
     source = VideoSource(text, Kind.STREAM, patience)
     source.note = note
     return source

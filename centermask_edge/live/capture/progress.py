@@ -12,6 +12,7 @@ from centermask_edge.live.capture.retry import Retry
 from centermask_edge.live.health import Fault, Health, State
 
 _RATE_WINDOW_S = 5.0
+_RATE_LEAST_S = 0.5
 # FFmpeg's own time-outs know better what failed: they get so much longer than the watchdog.
 _SLACK_S = 0.3
 
@@ -165,6 +166,6 @@ class Progress:
         times = [time for time in self._times if time > now - _RATE_WINDOW_S]
         if len(times) < 2:
             return 0.0
-        # Up to now and not up to the last one, so that a camera that stopped slows down.
-        step = (times[-1] - times[0]) / (len(times) - 1)
-        return (len(times) - 1) / max(now - times[0], times[-1] - times[0], step, 1e-9)
+        # Up to now and not up to the last one, so that a camera that stopped slows down; and not
+        # over the moment in which a new connection hands over what it has kept.
+        return (len(times) - 1) / max(now - times[0], _RATE_LEAST_S)
