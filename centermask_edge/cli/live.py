@@ -82,13 +82,15 @@ def _tell(console: Console, outcome: Outcome, config: LiveConfig) -> int:
 
     console.print(summary(outcome.last), facts(outcome.last))
     for note in outcome.notes:
-        console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
+        console.print(
+            f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True
+        )
     _wrote(console, config)
     if outcome.leaks is not None:
         for line in outcome.leaks.lines():
-            console.print(line, markup=False, highlight=False)
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     for line in complaints(outcome):
-        console.print(f"error: {line}", style="red", markup=False, highlight=False)
+        console.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
     if outcome.stopped_by:
         return SIGNALLED + outcome.stopped_by
     if outcome.leaks is not None and outcome.leaks.leaks:
@@ -199,7 +201,7 @@ def command(
         **{"engine": engine, "score": score, "size": size, "threads": threads},
     }
     settings = _settings(config, cameras or [], given)
-    console = Console(stderr=True, soft_wrap=True)
+    console = Console(stderr=True)
     if replay is not None:
         raise typer.Exit(_replay(console, replay, settings))
     limits = _limits(settings, seconds, soak, metrics)
@@ -254,4 +256,4 @@ def _wrote(console: Console, settings: LiveConfig) -> None:
     outputs = settings.outputs
     for path in (outputs.out, outputs.json_lines, outputs.clips, outputs.record):
         if path is not None and path.exists():
-            console.print(f"wrote {path}", markup=False, highlight=False)
+            console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)

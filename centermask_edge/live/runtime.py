@@ -102,7 +102,6 @@ def run(parts: Parts, limits: Limits, view: View) -> Outcome:
         SinkError: the metrics' port is taken.
         KeyboardInterrupt: asked to end a second time; nothing is waited for then.
     """
-    started = time.monotonic()
     notes = _promises(parts, limits)
     governor = _governor(parts, limits)
 
@@ -115,7 +114,7 @@ def run(parts: Parts, limits: Limits, view: View) -> Outcome:
     scheduler = Scheduler(parts.cameras, parts.inference, rules, deliver, governor, decided)
 
     def now() -> Snapshot:
-        return snapshot(scheduler, parts.outlets, started, limits.max_age_s)
+        return snapshot(scheduler, parts.outlets, limits.max_age_s)
 
     soak = Soak() if limits.soak else None
     with stop_signals() as stop, _finished(scheduler, parts), _metrics(limits, now, view), view:

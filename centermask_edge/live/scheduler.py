@@ -54,6 +54,7 @@ class Scheduler:
         self.ages = {camera.name: Ages() for camera in cameras}
         self.stages = {stage: Window() for stage in _STAGES}
         self.batches = 0
+        self.started_s = time.monotonic()
         self._inference, self._rules, self._deliver = inference, rules, deliver
         self._governor, self._decided = governor, decided
         self._next_decision_s = 0.0
@@ -80,6 +81,7 @@ class Scheduler:
 
     def start(self) -> None:
         """Starts the cameras and the threads."""
+        self.started_s = time.monotonic()
         for lane in self.lanes.values():
             lane.camera.start(self._bell)
         for thread in self._threads:

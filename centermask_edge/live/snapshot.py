@@ -62,15 +62,12 @@ class Snapshot:
     sinks: tuple[SinkStatistics, ...]
 
 
-def snapshot(
-    scheduler: Scheduler, outlets: Sequence[Outlet], started_s: float, limit_s: float | None
-) -> Snapshot:
+def snapshot(scheduler: Scheduler, outlets: Sequence[Outlet], limit_s: float | None) -> Snapshot:
     """The run as it is now.
 
     Args:
         scheduler: that runs, or ran.
         outlets: the outputs.
-        started_s: ``time.monotonic()`` at the start.
         limit_s: of the governor, where there is one.
     """
     total = RunningPercentiles()
@@ -91,7 +88,7 @@ def snapshot(
             )
         )
     return Snapshot(
-        time.monotonic() - started_s,
+        time.monotonic() - scheduler.started_s,
         tuple(cameras),
         {stage: window.read() for stage, window in scheduler.stages.items()},
         scheduler.setting,

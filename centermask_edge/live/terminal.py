@@ -76,7 +76,7 @@ class TableView:
 
     def line(self, text: str) -> None:
         """Something happened."""
-        self._console.print(text, markup=False, highlight=False, style="dim")
+        self._console.print(text, markup=False, highlight=False, style="dim", soft_wrap=True)
 
 
 class LineView:
@@ -101,7 +101,7 @@ class LineView:
 
     def line(self, text: str) -> None:
         """Something happened."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class Changes:
