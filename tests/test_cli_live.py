@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import signal
 import socket
 import subprocess
@@ -18,6 +19,9 @@ import numpy as np
 import pytest
 
 from centermask_edge.cli import main
+from centermask_edge.live import runtime
+from centermask_edge.measure.leaks import Sample
+from centermask_edge.resources import project_file
 
 CLIP = Path(__file__).parents[1] / "centermask_edge" / "_clips" / "people.mp4"
 
@@ -191,3 +195,37 @@ def test_user_errors(
     assert shown.startswith("error: ") and message in shown and shown.count("\n") == 1
     assert "hunter2" not in shown
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("mb_per_hour", "code"), [(0.0, 0), (100.0, 3)])
+def test_a_soak_ends_with_a_verdict(
+    mb_per_hour: float,
+    code: int,
+    noise: Path,
+    tiny: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    times = iter(range(0, 100_000, 10))
+
+    def sample() -> Sample:
+        now = float(next(times))
+        return Sample(now, 100 + mb_per_hour * now / 3600, 10, 10)
+
+    monkeypatch.setattr(runtime, "sample", sample)
+    monkeypatch.setattr(runtime, "_SOAK_S", 0.0)
+    monkeypatch.setattr(runtime, "_LOOK_S", 0.01)
+    assert main(["live", str(noise), "--model", str(tiny), "--soak"]) == code
+    shown = capsys.readouterr().err
+    assert ("soak: LEAK" if code else "soak: no leak") in shown
+    assert f"{mb_per_hour:+.1f} MB/h" in shown
+
+
+def test_the_program_for_four_cameras(
+    noise: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tiny: Path
+) -> None:
+    program = runpy.run_path(str(project_file("apps", "four_cameras.py")))
+    monkeypatch.setitem(program["main"].__globals__, "default_model", lambda: tiny)
+    program["main"]([str(noise), str(noise)])
+    shown = capsys.readouterr().out
+    assert "camera 2: 2 people" in shown and "whole run" in shown
