@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -37,9 +38,13 @@ def free_port() -> int:
 class Mosquitto:
     """A broker of our own, which can be stopped and started."""
 
-    def __init__(self, folder: Path, *, password: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, password: bool = False, tls: tuple[Path, Path] | None = None
+    ) -> None:
         self.port = free_port()
         lines = [f"listener {self.port} 127.0.0.1", "persistence false"]
+        if tls is not None:
+            lines += [f"keyfile {tls[0]}", f"certfile {tls[1]}"]
         if password:
             file = folder / "passwords"
             file.touch(0o600)
@@ -254,9 +259,35 @@ def test_a_refusal_is_told() -> None:
         sink.close()
 
 
+@needs_broker
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho's own socket
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate")
+def test_a_certificate_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    names = ["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*command.split(), *names, *files], check=True, capture_output=True)
+    broker = Mosquitto(tmp_path, tls=(key, certificate))
+    try:
+        stranger = Mqtt(parse_broker(f"mqtts://127.0.0.1:{broker.port}"))
+        with pytest.raises(
+            SinkError, match=r"mqtts://127.0.0.1:\d+: no TLS \(CERTIFICATE_VERIFY_FAILED\)"
+        ):
+            stranger.write(result(0))
+        stranger.close()
+        gc.collect()
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        sink = Mqtt(parse_broker(f"mqtts://127.0.0.1:{broker.port}"))
+        sink.write(result(0))
+        sink.close()
+    finally:
+        broker.stop()
+
+
 def test_no_broker_is_one_line_and_ends_at_once() -> None:
     sink = Mqtt(Broker("127.0.0.1", free_port()))
-    with pytest.raises(SinkError, match="cannot be reached; check its address"):
+    with pytest.raises(SinkError, match="connection refused; check its address"):
         sink.write(result(0))
     start = time.monotonic()
     sink.close()

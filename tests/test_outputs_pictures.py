@@ -116,6 +116,7 @@ class Window:
 def test_all_cameras_share_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
     window = Window()
     monkeypatch.setattr(module, "WindowSink", lambda: window)
+    monkeypatch.setattr(module, "check_window", lambda: None)
     sink = WindowGrid(lambda r: r.frame.image)
     sink.write(result(0, "a"))
     for camera in "bcd":
@@ -127,6 +128,14 @@ def test_all_cameras_share_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sink.closed and len(window.shown) == 4
     sink.close()
     assert window.gone
+
+
+def test_a_machine_without_a_screen_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  GUI:  QT5")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SinkError, match="there is no display here"):
+        WindowGrid(annotate)
 
 
 def test_pictures_of_other_shapes_fit_their_cell() -> None:

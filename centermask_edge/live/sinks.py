@@ -201,6 +201,22 @@ class ImageSink:
         """Nothing to finish."""
 
 
+def check_window() -> None:
+    """Nothing, if a window can be opened as far as can be told without opening one.
+
+    Raises:
+        SinkError: OpenCV has no windows here, or there is no display.
+    """
+    cv2: Any = require("cv2", extra="cpu", why="show a window")
+    if not _has_windows(cv2.getBuildInformation()):
+        raise SinkError(
+            "--show: this OpenCV was built without windows; use --out FILE, or install "
+            "opencv-python in place of opencv-python-headless"
+        )
+    if not _has_display():  # OpenCV's own answer may be to end the process
+        raise SinkError("--show: there is no display here; use --out FILE")
+
+
 class WindowSink:
     """A window; ``closed`` once the user pressed q or Esc or closed it.
 
@@ -218,13 +234,7 @@ class WindowSink:
         self._cv2 = cv2
         self._wait = wait
         self.closed = False
-        if not _has_windows(cv2.getBuildInformation()):
-            raise SinkError(
-                "--show: this OpenCV was built without windows; use --out FILE, or install "
-                "opencv-python in place of opencv-python-headless"
-            )
-        if not _has_display():  # OpenCV's own answer may be to end the process
-            raise SinkError("--show: there is no display here; use --out FILE")
+        check_window()
         try:
             cv2.namedWindow(self.TITLE, cv2.WINDOW_NORMAL)
         except cv2.error as error:

@@ -8,6 +8,8 @@ will.
 from __future__ import annotations
 
 import contextlib
+import ssl
+import sys
 import threading
 from dataclasses import dataclass, field
 from typing import Any
@@ -158,7 +160,12 @@ class Mqtt:
             self._trouble = f"connection lost ({str(reason).lower()})"
 
     def _on_connect_fail(self, client: Any, data: Any) -> None:
-        self._trouble = "cannot be reached; check its address, and that it is running"
+        error = sys.exc_info()[1]  # paho calls this while it handles it, and says no more
+        if isinstance(error, ssl.SSLError):
+            self._trouble = f"no TLS ({error.reason or error}); its certificate must be trusted"
+        else:
+            reason = getattr(error, "strerror", None) or "no connection"
+            self._trouble = f"{reason.lower()}; check its address, and that it is running"
         self._answered.set()
 
     @property

@@ -13,7 +13,7 @@ from centermask_edge.live.outlet import PICTURES, Queue
 from centermask_edge.live.outputs.names import Slugs
 from centermask_edge.live.outputs.overlay import Draw, Image
 from centermask_edge.live.result import Result
-from centermask_edge.live.sinks import VideoSink, WindowSink
+from centermask_edge.live.sinks import VideoSink, WindowSink, check_window
 
 # A file wants every frame, unlike a screen; still few, for each waits with its pixels.
 VIDEO = Queue(8, per_camera=True, pictures=True, again=False)
@@ -91,6 +91,9 @@ class WindowGrid:
     Args:
         draw: the picture of a result.
         height: of the whole grid in pixels at most.
+
+    Raises:
+        SinkError: OpenCV has no windows here, or there is no display.
     """
 
     queue = PICTURES
@@ -98,6 +101,7 @@ class WindowGrid:
 
     def __init__(self, draw: Draw, height: int = 1080) -> None:
         self._cv2: Any = require("cv2", extra="cpu", why="show a window")
+        check_window()
         self._draw, self._height = draw, height
         self._window: WindowSink | None = None
         self._pictures: dict[str, Image] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hmac
 import json
 import select
 import socket
@@ -12,15 +11,14 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from typing import Any, Protocol
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from centermask_edge.errors import SinkError
 from centermask_edge.live.outputs.feed import Feed
+from centermask_edge.live.outputs.web_access import check_token, refused
 from centermask_edge.live.outputs.web_page import PAGE, policy
 
-LEAST_TOKEN = 16
 _BOUNDARY = b"picture"
 _QUIET_S = 10.0
 _LOOK_S = 1.0
@@ -41,36 +39,6 @@ class Site(Protocol):
 
     def trouble(self, error: Exception) -> None:
         """Told of what went wrong while a picture was made for a viewer."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server bound there.
-
-    >>> [is_loopback(h) for h in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "")]
-    [True, True, True, False, False]
-    """
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def check_token(host: str, token: str | None) -> None:
-    """Nothing, if pictures may be shown there.
-
-    Raises:
-        SinkError: others than this machine could see them without a token, or it is short.
-    """
-    if token is None and not is_loopback(host):
-        raise SinkError(
-            f"pictures on {host or 'every address'} could be seen by anyone in the network; "
-            "give a token, or bind to 127.0.0.1"
-        )
-    if token is not None and len(token) < LEAST_TOKEN:
-        raise SinkError(
-            f"the token has {len(token)} characters; give at least {LEAST_TOKEN}, for example "
-            "from: python -c 'import secrets; print(secrets.token_urlsafe())'"
-        )
 
 
 class Server(ThreadingHTTPServer):
@@ -193,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """One of the five addresses."""
         parts = urlsplit(self.path)
-        refusal = self._refusal(parts.query)
+        refusal = refused(self.server.token, parts.query, self.headers)
         if refusal is not None:
             self._send(refusal, "text/plain", refusal.phrase.encode())
             return
@@ -211,20 +179,6 @@ class _Handler(BaseHTTPRequestHandler):
             self._stream(feed)
         else:
             self._send(HTTPStatus.NOT_FOUND, "text/plain", b"no such camera\n")
-
-    def _refusal(self, query: str) -> HTTPStatus | None:
-        """Why this client gets nothing, or None."""
-        token = self.server.token
-        if token is None:
-            # Else a page of a stranger could have its name resolved to this machine and look in.
-            host = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
-            return None if is_loopback(host) else HTTPStatus.FORBIDDEN
-        given = parse_qs(query).get("token", [""])[0]
-        kind, _, bearer = self.headers.get("Authorization", "").partition(" ")
-        if kind.lower() == "bearer":
-            given = bearer.strip()
-        right = hmac.compare_digest(given.encode(errors="replace"), token.encode())
-        return None if right else HTTPStatus.UNAUTHORIZED
 
     def _headers(self, status: HTTPStatus, kind: str, length: int | None) -> None:
         self.send_response(status)
