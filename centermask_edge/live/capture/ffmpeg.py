@@ -59,7 +59,7 @@ def open_trouble(
         (
             errors.HTTPUnauthorizedError,
             Fault.AUTH,
-            "user name or password refused (401); put them in: rtsp://USER:PASSWORD@HOST/...",
+            "user name or password refused (401); write USER:PASSWORD@ before the host",
         ),
         (
             errors.HTTPForbiddenError,
