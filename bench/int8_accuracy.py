@@ -11,6 +11,7 @@ where it is installed) see the same pictures.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -88,6 +89,14 @@ def row(names: dict[str, str], report: Report, before: Report) -> dict[str, Any]
     }
 
 
+def kept(path: Path, model: str) -> list[dict[str, Any]]:
+    """Our rows of an earlier table of the same model."""
+    earlier = json.loads(path.read_text(encoding="utf-8"))
+    if earlier["model_sha256"] != model:
+        raise SystemExit(f"{path} is about another model; measure without --peers-only")
+    return [row for row in earlier["rows"] if row["quantizer"].startswith("ours")]
+
+
 def main() -> int:
     """0; the table is in the JSON file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -95,6 +104,7 @@ def main() -> int:
     parser.add_argument("--calibration", type=Path, required=True)
     parser.add_argument("--val", type=Path, required=True)
     parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--peers-only", action="store_true", help="keep the other rows of --json")
     options = parser.parse_args()
     model = onnx.load(str(options.model))
     chosen = load_set(options.calibration, None).pictures(read_picture)
@@ -102,7 +112,9 @@ def main() -> int:
     before, engine = measured(model, options.val)
     rows = [row({"quantizer": "none (FP32)", "observer": "-"}, before, before)]
     sys.stdout.write(f"{rows[-1]}\n")
-    candidates = ours(model, pictures)
+    if options.peers_only:
+        rows += kept(options.json, file_sha256(options.model))
+    candidates = () if options.peers_only else ours(model, pictures)
     for names, quantized in candidates:
         rows.append(row(names, measured(quantized, options.val)[0], before))
         sys.stdout.write(f"{rows[-1]}\n")

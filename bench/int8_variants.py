@@ -117,7 +117,10 @@ def by_modelopt(model: onnx.ModelProto, pictures: Sequence[Picture]) -> onnx.Mod
         source, out = Path(folder) / "in.onnx", Path(folder) / "out.onnx"
         onnx.save(plain, str(source))
         process.submit(_modelopt, str(source), str(out), stacked).result()
-        return onnx.load(str(out))
+        found = onnx.load(str(out))
+    del found.metadata_props[:]  # it drops ours, without which nothing of ours runs the file
+    found.metadata_props.extend(model.metadata_props)
+    return found
 
 
 def _modelopt(source: str, out: str, stacked: Feed) -> None:
