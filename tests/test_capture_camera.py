@@ -20,6 +20,7 @@ from centermask_edge.live.camera import Bell, Camera
 from centermask_edge.live.capture.camera import LiveCamera
 from centermask_edge.live.capture.faults import Secrets, SourceFault
 from centermask_edge.live.capture.options import CaptureOptions
+from centermask_edge.live.capture.reader import Reader
 from centermask_edge.live.health import Fault, State
 from centermask_edge.live.source import Kind
 
@@ -65,12 +66,34 @@ def test_frames_come_fresh_with_the_cameras_name_and_numbers() -> None:
 
 
 def test_the_bell_rings_for_frames_and_for_changes() -> None:
+    go = threading.Event()
+
+    def script(source: Scripted) -> Iterator[Frame]:
+        go.wait(5)
+        yield picture()
+        source.closed.wait(0.3)
+
     bell = Bell()
-    camera = LiveCamera("gate", lambda within_s: Scripted(some(1)), CaptureOptions(retry_s=9))
+    camera = LiveCamera("gate", lambda within_s: Scripted(script), CaptureOptions(retry_s=60))
     camera.start(bell)
-    assert bell.wait(1)
-    until(lambda: state(camera) is State.WAITING)
-    assert bell.wait(1)
+    while bell.wait(0.2):
+        pass
+    go.set()
+    assert bell.wait(1) and camera.take() is not None, "for a frame"
+    assert state(camera) is State.LIVE
+    assert bell.wait(1) and state(camera) is State.WAITING, "for a fault"
+    camera.stop()
+
+
+def test_a_frame_of_a_reader_that_is_not_the_cameras_is_refused() -> None:
+    """Between a reader's last look at whether it is wanted and its delivery, it may be left."""
+    camera = LiveCamera("gate", lambda within_s: Scripted(some(0)), QUICK)
+    stranger = Reader(camera, lambda within_s: Scripted(some(0)), 1.0, name="stranger", live=True)
+    assert not camera.deliver(stranger, picture())
+    assert camera.take() is None and camera.health().frames == 0
+    camera.ended(stranger, None, final=True)
+    camera.opened(stranger, Scripted(some(0)))
+    assert not camera.done and camera.health().fault is None
     camera.stop()
 
 

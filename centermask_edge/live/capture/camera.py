@@ -104,7 +104,6 @@ class LiveCamera:
             reader = self._reader
             self._leave_reader()
             self._progress.end()
-            self._slot.close()
             self._changed.notify_all()
         for thread in (self._watch if self._watch.is_alive() else None, reader):
             if thread is not None:

@@ -13,7 +13,6 @@ class Latest:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._frame: Frame | None = None
-        self._closed = False
         self._dropped = 0
 
     @property
@@ -29,9 +28,8 @@ class Latest:
     def put(self, frame: Frame) -> None:
         """Puts the frame in the place of whatever is there."""
         with self._changed:
-            if not self._closed:
-                self._dropped += self._frame is not None
-                self._frame = frame
+            self._dropped += self._frame is not None
+            self._frame = frame
 
     def wait_empty(self, timeout_s: float) -> bool:
         """Whether the last frame is taken, at the latest after ``timeout_s``."""
@@ -44,9 +42,3 @@ class Latest:
             frame, self._frame = self._frame, None
             self._changed.notify_all()
             return frame
-
-    def close(self) -> None:
-        """Takes nothing in any more; what is in it can still be taken."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
