@@ -26,13 +26,14 @@ class Simulation:
     cameras: int = 1
     rate_hz: float = 30.0
     masks_s: float = 0.0
+    sizes: tuple[int, ...] = SIZES
     now_s: float = 0.0
     decisions: list[Decision] = field(default_factory=list)
     ages: list[tuple[float, float]] = field(default_factory=list)
 
     def run(self, duration_s: float) -> Governor:
         rng = np.random.default_rng(0)
-        governor = Governor(LIMIT_S, SIZES, clock=lambda: self.now_s)
+        governor = Governor(LIMIT_S, self.sizes, clock=lambda: self.now_s)
         last = [-1] * self.cameras  # index of the frame each was served last
         served = [0] * self.cameras
         phase = rng.random(self.cameras) / self.rate_hz
@@ -106,6 +107,31 @@ def test_it_settles_and_stays(engine_s: float, cameras: int) -> None:
     assert world.turns(60, 400) <= 6
     assert world.turns(0, 400) <= 16
     assert world.p95(60, 400) <= 1.05 * LIMIT_S or world.decisions[-1].after.short_side == SIZES[-1]
+
+
+def test_no_stride_is_asked_of_an_engine_that_waits_for_frames() -> None:
+    world = Simulation(lambda t: 0.13, rate_hz=5.0)
+    world.run(60)
+    assert {d.after.stride for d in world.decisions} == {1}
+    assert world.p95(30, 60) <= LIMIT_S
+
+
+def test_what_failed_is_not_tried_again_soon() -> None:
+    """A ladder so coarse that the room below it always tempts, and the step back always fails."""
+    world = Simulation(lambda t: 0.12, sizes=(352, 224))
+    world.run(700)
+    tried = [d for d in world.decisions if d.after.short_side > d.before.short_side]
+    waits = np.diff([d.time_s for d in tried])
+    assert len(tried) == 3
+    assert waits[0] > 110 and waits[1] > 220
+
+
+def test_another_load_is_another_chance_at_once() -> None:
+    world = Simulation(lambda t: 0.12 if t < 60 else 0.03, sizes=(352, 224))
+    world.run(90)
+    tried = [d for d in world.decisions if d.after.short_side > d.before.short_side]
+    assert len(tried) == 2 and tried[1].time_s < 70
+    assert world.decisions[-1].after == Setting(1, FULL)
 
 
 def test_it_comes_back_when_the_load_goes() -> None:

@@ -225,24 +225,27 @@ class Governor:
 
     def _down(self, age: float, busy: float, now: float) -> None:
         """Asks less, by several steps where the age is far off."""
+        last = self._last
+        if last is not None and not last.down and now <= last.time_s + _FAILED_S:
+            # Whatever the reason, it was the last turn back: another knob would only cover it up.
+            self._undo(last.knob, now)
+            return
         stride, size, masks = self._knobs
         order = [stride, size, masks] if busy >= _BUSY else [size, masks, stride]
         knob = next((k for k in order if k.place + 1 < len(k.values)), None)
         if knob is None:
             return
-        self._note_failure(knob, now)
-        steps = min(max(int(age / self.limit_s), 1), _MOST_STEPS)
+        steps = min(max(round(age / self.limit_s), 1), _MOST_STEPS)
         knob.place = min(knob.place + steps, len(knob.values) - 1)
         self._last = _Turn(knob, True, now)
 
-    def _note_failure(self, knob: _Knob, now: float) -> None:
-        """Remembers that the last turn back was one too many, if it was."""
-        last = self._last
-        if last is None or last.down or last.knob is not knob or now > last.time_s + _FAILED_S:
-            return
+    def _undo(self, knob: _Knob, now: float) -> None:
+        """Takes a turn back and remembers that it failed."""
         known = knob.failures.get(knob.place)
         wait = _RETRY_S if known is None else min(2 * known.wait_s, _LONGEST_RETRY_S)
         knob.failures[knob.place] = _Failure(math.nan, now, wait)
+        knob.place += 1
+        self._last = _Turn(knob, True, now)
 
     def _up(self, age: float, busy: float, now: float) -> None:
         """Asks more, once there was room for a while and nothing is known against it."""

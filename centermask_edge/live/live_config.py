@@ -72,6 +72,7 @@ class CameraConfig(_Model):
     )
     name: str = Field("", max_length=80, description="Unique; made from the address where empty.")
     score: float | None = Field(None, ge=0, le=1, description="Least box score, of this camera.")
+    loop: bool = Field(False, description="Begin a file again at its end.")
     decode: Decode = Field(Decode.SOFTWARE, description="What decodes a network stream.")
 
     @field_validator("address", mode="before")

@@ -115,7 +115,7 @@ def replay_parts(config: LiveConfig, folder: Path, report: Report) -> Parts:
 
 
 def _capture(camera: CameraConfig) -> CaptureOptions:
-    return CaptureOptions(decode=camera.decode)
+    return CaptureOptions(decode=camera.decode, loop=camera.loop)
 
 
 def _engine(config: LiveConfig, stack: ExitStack) -> tuple[Path, Engine]:
