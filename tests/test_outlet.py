@@ -168,7 +168,7 @@ def test_handing_over_to_a_hanging_sink_takes_no_time(sink: Sink) -> None:
     start = time.perf_counter()
     for _ in range(1000):
         outlet.submit(picture)
-    assert (time.perf_counter() - start) / 1000 < 0.002
+    assert (time.perf_counter() - start) / 1000 < 0.01
     seen = outlet.statistics()
     assert (seen.waiting, seen.dropped) == (256, 744) and seen.stuck_s > 0
     sink.gate.set()

@@ -137,7 +137,7 @@ def test_a_slow_viewer_gets_fewer_pictures_and_blocks_nobody(web: WebPictures) -
         web.write(result(index, image=noise))
         longest = max(longest, time.perf_counter() - start)
         fast.read()
-    assert longest < 0.05
+    assert longest < 0.5  # blocked, it would be seconds
     fast.close()
     web.close()
     got = 1
