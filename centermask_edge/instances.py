@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from centermask_edge import boxes as box_maths
-from centermask_edge.masks import Bools, Rle, encode_rle, paste
+from centermask_edge.masks import Crop, Rle, encode_rles, paste_all
 from centermask_edge.preprocess import Placement
 
 Floats = npt.NDArray[np.float32]
@@ -78,6 +78,8 @@ class Instances:
     masks: Floats
     source_size: tuple[int, int]
     names: tuple[str, ...] = ()
+    # Tracker, zones and every sink ask for the same crops of one frame: a list of them once made.
+    _crops: list[list[Crop]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return int(self.boxes.shape[0])
@@ -131,31 +133,38 @@ class Instances:
         index = int(self.classes[i])
         return self.names[index] if 0 <= index < len(self.names) else f"class {index}"
 
-    def crop(self, i: int) -> tuple[Bools, int, int]:
+    def crop(self, i: int) -> Crop:
         """Mask of instance ``i`` at picture resolution inside its box, with column and row of
-        its first pixel; see :func:`centermask_edge.masks.paste`.
+        its first pixel; see :func:`centermask_edge.masks.paste_all`.
         """
-        return paste(self.masks[i], self.boxes[i], *self.source_size)
+        return self.crops()[i]
 
-    def crops(self) -> list[tuple[Bools, int, int]]:
-        """Every instance's :meth:`crop`."""
-        return [self.crop(i) for i in range(len(self))]
+    def crops(self) -> list[Crop]:
+        """Every instance's :meth:`crop`, made once and read-only."""
+        if not self._crops:
+            crops = paste_all(self.masks, self.boxes, *self.source_size)
+            for mask, _, _ in crops:
+                mask.flags.writeable = False
+            self._crops.append(crops)
+        return self._crops[0]
 
-    def to_coco(self, crops: list[tuple[Bools, int, int]] | None = None) -> list[InstanceJson]:
+    def to_coco(self, crops: list[Crop] | None = None) -> list[InstanceJson]:
         """Plain values for JSON: class, scores, box (xyxy pixels) and compressed COCO RLE.
 
         Args:
             crops: the result of :meth:`crops`, where the caller already has it.
         """
-        pasted = self.crops() if crops is None else crops
+        rles = encode_rles(self.crops() if crops is None else crops, *self.source_size)
+        scores, mask_scores = self.scores.tolist(), self.mask_scores.tolist()
+        boxes, classes = self.boxes.tolist(), self.classes.tolist()
         return [
             {
                 "class": self.name(i),
-                "class_id": int(self.classes[i]),
-                "score": round(float(self.scores[i]), 5),
-                "mask_score": round(float(self.mask_scores[i]), 5),
-                "box": [round(float(v), 2) for v in self.boxes[i]],
-                "segmentation": encode_rle(*pasted[i], *self.source_size),
+                "class_id": classes[i],
+                "score": round(scores[i], 5),
+                "mask_score": round(mask_scores[i], 5),
+                "box": [round(v, 2) for v in boxes[i]],
+                "segmentation": rles[i],
             }
             for i in range(len(self))
         ]
