@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from live_fakes import DeadCamera, FakeCamera, SkippingEngine, SleepingEngine
 
+from centermask_edge.frame import Frame
+from centermask_edge.instances import Instances
 from centermask_edge.live.camera import Camera
-from centermask_edge.live.finish import Rules
+from centermask_edge.live.finish import Found, Rules
 from centermask_edge.live.governor import Governor, Setting
 from centermask_edge.live.handoff import Handoff, Pace
 from centermask_edge.live.inference import Inference
@@ -168,6 +170,23 @@ def test_a_frame_that_cannot_be_prepared_ends_nothing(monkeypatch: pytest.Monkey
     scheduler.close()
     assert {result.frame.camera for result in results} == {"good"}
     assert "not a picture" in scheduler.lanes["bad"].trouble and len(results) > 15
+
+
+def test_a_tracker_that_fails_ends_no_other_camera() -> None:
+    def broken(frame: Frame, instances: Instances, masks: bool) -> Found:
+        raise ValueError("lost count")
+
+    engine = SleepingEngine(0.001)
+    inference = Inference(engine, engine.metadata.preprocess)
+    results: list[Result] = []
+    cameras = [FakeCamera("bad", 50.0), FakeCamera("good", 50.0)]
+    rules = Rules(followers={"bad": broken})
+    scheduler = Scheduler(cameras, inference, rules, results.append)
+    scheduler.start()
+    scheduler.wait(0.5)
+    scheduler.close()
+    assert {result.frame.camera for result in results} == {"good"} and len(results) > 12
+    assert scheduler.lanes["bad"].trouble.endswith("finished: ValueError: lost count")
 
 
 def test_no_thread_is_left_behind_and_stopping_twice_is_harmless() -> None:

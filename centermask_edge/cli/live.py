@@ -102,7 +102,7 @@ def command(
     cameras: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="CAM...",
+            metavar="CAM",
             help="rtsp:// or http:// addresses, webcam numbers, files, folders.",
             show_default=False,
         ),

@@ -30,14 +30,15 @@ class Lane:
         segmented: frames that went into the engine.
         skipped: fresh frames left out by the stride, or replaced while they waited for a batch
             of their size.
-        unread: frames that could not be prepared, and what the last one suffered from.
+        lost: frames that could not be prepared or finished.
+        trouble: what the last of them suffered from.
     """
 
     camera: Camera
     turn: int = 0
     segmented: int = 0
     skipped: int = 0
-    unread: int = 0
+    lost: int = 0
     trouble: str = ""
     _held: Frame | None = None
     _last_index: int = -1

@@ -219,8 +219,9 @@ def _watch(
 
 
 def complaints(outcome: Outcome) -> list[str]:
-    """A line for each camera that never worked, and for each output that failed."""
+    """A line for each camera that never worked or lost frames, and for each output that did."""
     lines = [f"{health.camera}: {_never(health)}" for health in outcome.never_worked]
+    lines += [f"{c.health.camera}: {c.trouble}" for c in outcome.last.cameras if c.trouble]
     for sink in outcome.last.sinks:
         if sink.failed or sink.failing or sink.abandoned:
             reason = sink.last_error or "did not finish"

@@ -153,10 +153,13 @@ class Scheduler:
         try:
             return self._inference.prepare(one.frame, setting, one.mode, alone)
         except Exception as error:  # whatever a hostile stream can bring about
-            one.lane.unread += 1
-            one.lane.trouble = f"a frame could not be prepared: {error}"
-            _LOG.warning("%s: %s", one.lane.camera.name, one.lane.trouble)
+            self._lost(one.lane, "prepared", error)
             return None
+
+    def _lost(self, lane: Lane, verb: str, error: Exception) -> None:
+        lane.lost += 1
+        lane.trouble = f"{lane.lost} frames could not be {verb}: {type(error).__name__}: {error}"
+        _LOG.debug("%s: %s", lane.camera.name, lane.trouble, exc_info=error)
 
     def _run(self) -> None:
         while (batch := self._prepared.get()) is not None:
@@ -174,8 +177,15 @@ class Scheduler:
             number += 1
             with self._timed(Stage.MASKS):
                 for i in range(len(segmented.frames)):
-                    self._deliver(self._result(segmented, i, number))
+                    self._hand_on(segmented, i, number)
             self._govern()
+
+    def _hand_on(self, segmented: Segmented, i: int, number: int) -> None:
+        """One result to the outputs; what is wrong with one camera ends no other."""
+        try:
+            self._deliver(self._result(segmented, i, number))
+        except Exception as error:
+            self._lost(self.lanes[segmented.frames[i].frame.camera], "finished", error)
 
     def _result(self, segmented: Segmented, i: int, number: int) -> Result:
         names = self._inference.engine.metadata.classes
