@@ -31,6 +31,7 @@ TORCH_MODULES = {"centermask_edge.graph.trace", "centermask_edge.cli.evaluate"}
 OPTIONAL = {
     *("av", "cv2", "faster_coco_eval", "onnx", "onnxruntime", "onnxsim", "openvino", "PIL"),
     *("cuda", "pycuda", "tensorrt", "tensorrt_bindings", "tensorrt_rtx", "tensorrt_rtx_bindings"),
+    *("gi", "paho", "prometheus_client"),
 }
 LIGHT_ROOMS = {"core", "engines", "measure", "live", "cli"}
 Found = tuple[str, bool]

@@ -40,10 +40,13 @@ def test_pages_are_up_to_date(
 
 def test_the_readme_has_its_sections(generate: ModuleType) -> None:
     text = (SCRIPT.parents[1] / "README.md").read_text(encoding="utf-8")
-    assert [m[2] for m in generate.SECTION.finditer(text)] == ["picture", "ap", "stages"]
+    found = [m[2] for m in generate.SECTION.finditer(text)]
+    assert found == ["picture", "int8-twin", "ap", "stages"]
 
 
-@pytest.mark.parametrize("name", ["stages", "ap", "kernels", "gpu"])
+@pytest.mark.parametrize(
+    "name", ["stages", "ap", "kernels", "gpu", "engines", "int8-speed", "int8-engines"]
+)
 def test_a_missing_result_is_said_to_be_missing(generate: ModuleType, name: str) -> None:
     page = f"a\n<!-- generated: {name} -->\nold 12.3\n<!-- end -->\nb\n"
     filled = generate.fill(page)
