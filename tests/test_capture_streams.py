@@ -26,6 +26,8 @@ from capture_rig import (
 
 from centermask_edge.errors import SourceError
 from centermask_edge.live.camera import Bell
+from centermask_edge.live.capture import allocations
+from centermask_edge.live.capture.allocations import limit_allocations
 from centermask_edge.live.capture.camera import LiveCamera
 from centermask_edge.live.capture.opening import open_camera
 from centermask_edge.live.capture.options import CaptureOptions
@@ -262,6 +264,53 @@ def test_garbage_is_one_cameras_fault_in_bounded_memory(scheme: str) -> None:
         grown = _resident_mib() - before
     server.close()
     assert grown < 60, (grown, sent[0])
+
+
+@pytest.mark.parametrize("what", ["description", "picture", "header"])
+def test_what_is_announced_as_endless_takes_no_endless_memory(what: str) -> None:
+    head, filling = {
+        "description": (
+            "RTSP/1.0 200 OK\r\nCSeq: 2\r\nContent-Type: application/sdp\r\n"
+            "Content-Length: 2000000000\r\n\r\n",
+            b"a=x:yyyyyyyyyyyyyy\r\n" * 50_000,
+        ),
+        "picture": (
+            HEAD.decode() + "--x\r\nContent-Type: image/jpeg\r\nContent-Length: 2000000000\r\n\r\n",
+            b"\xff\xd8" + b"y" * 1_000_000,
+        ),
+        "header": ("RTSP/1.0 200 OK\r\nCSeq: 1\r\n", b"X-Header: yyyyyyyyyyyyyy\r\n" * 5000),
+    }[what]
+
+    def serve(connection: socket.socket, number: int) -> None:
+        connection.recv(4096)
+        if what == "description":
+            connection.sendall(b"RTSP/1.0 200 OK\r\nCSeq: 1\r\nPublic: DESCRIBE\r\n\r\n")
+            connection.recv(4096)
+        connection.sendall(head.encode())
+        while not server.stopped.is_set():
+            connection.sendall(filling)
+
+    server = Server(serve)
+    address = server.address if what == "picture" else server.address.replace("http", "rtsp", 1)
+    camera = open_camera(address, CaptureOptions(open_s=1.5, frozen_s=1.0, retry_s=0.02))
+    before, most = _resident_mib(), 0.0
+    with running(camera):
+        end = time.monotonic() + 2.5
+        while time.monotonic() < end:
+            most = max(most, _resident_mib() - before)
+            time.sleep(0.01)
+        assert camera.health().fault is not None
+    server.close()
+    # Without the limit it is what a loopback carries in the time: more than 500 MiB.
+    assert most < 250, most
+
+
+def test_the_limit_grows_with_the_pictures_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allocations, "_limit", 0)
+    monkeypatch.setattr(allocations, "_set", lambda path, limit: True)
+    assert limit_allocations(100) >= 128 << 20
+    assert limit_allocations(30_000_000) == 240_000_000
+    assert limit_allocations(100) == 240_000_000, "one for all cameras: the largest wins"
 
 
 def _resident_mib() -> float:

@@ -76,6 +76,8 @@ def open_trouble(
             return fault, words
     if isinstance(error, OSError) and not known(host):
         return Fault.UNREACHABLE, f"host {host} not found; check the spelling and the network"
+    if isinstance(error, errors.MemoryError):
+        return Fault.CODEC, "what it announces is too large for a video"
     if isinstance(error, errors.InvalidDataError):
         return Fault.CODEC, "what it sends is not a video; check the path of the address"
     return read_fault(av, error, opening=True), reason(av, error, 0)
@@ -96,7 +98,7 @@ def read_fault(av: ModuleType, error: Any, *, opening: bool = False) -> Fault:
     # The end of an HTTP stream, too, is an input/output error to FFmpeg.
     if error.errno == errno.EIO or isinstance(error, errors.EOFError):
         return Fault.RESET if opening else Fault.END
-    if isinstance(error, errors.HTTPError | errors.OSError):
+    if isinstance(error, errors.HTTPError | OSError):
         return Fault.UNREACHABLE
     return Fault.CODEC
 

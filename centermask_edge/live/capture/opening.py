@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from centermask_edge.errors import require
+from centermask_edge.live.capture.allocations import limit_allocations
 from centermask_edge.live.capture.camera import LiveCamera
 from centermask_edge.live.capture.faults import Secrets
 from centermask_edge.live.capture.ffmpeg import host_of
@@ -87,6 +88,7 @@ def _address(text: str, options: CaptureOptions, decode: Decode) -> tuple[Opener
         if not note:
             return _pipeline(jetson_rtsp(text), shown, options), shown, True
     require("av", extra="cpu", why="read videos and streams")
+    limit_allocations(options.max_pixels)
     return lambda within_s: _open_stream(text, options, within_s, note), shown, True
 
 
