@@ -75,6 +75,7 @@ class Reader:
         self._loop = loop and not live
         self._pace = Pace()
         self._source: Source | None = None
+        self._opened = False
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -119,9 +120,7 @@ class Reader:
         except SourceFault as error:
             trouble = Trouble(error.fault, str(error))
         except SourceError as error:
-            trouble = Trouble(
-                Fault.UNREACHABLE if self._source is None else Fault.CODEC, str(error)
-            )
+            trouble = Trouble(Fault.CODEC if self._opened else Fault.UNREACHABLE, str(error))
         except CenterMaskError as error:
             trouble, final = Trouble(Fault.INTERNAL, str(error)), True
         except Exception as error:
@@ -132,6 +131,7 @@ class Reader:
     def _read(self) -> Trouble | None:
         """Opens, reads to the end and closes; returns what was wrong with the end."""
         source = self._source = self._opener(self._within_s)
+        self._opened = True
         try:
             if self.left:
                 return None
@@ -143,6 +143,8 @@ class Reader:
             return self._ending(source)
         finally:
             source.close()
+            # With it go the decoder's memory and threads, however long this reader is kept.
+            self._source = None
 
     def _give(self, frame: Frame, every: bool) -> bool:
         if self.left:
