@@ -10,6 +10,9 @@ from live_fakes import SleepingEngine
 
 from centermask_edge.engines import open_engine
 from centermask_edge.engines.openvino import OpenVinoEngine
+from centermask_edge.frame import Frame
+from centermask_edge.instances import Instances
+from centermask_edge.live.carry import MaskCarrier
 from centermask_edge.live.governor import Setting
 from centermask_edge.live.inference import Inference
 from centermask_edge.live.result import Mode
@@ -50,3 +53,30 @@ def test_engines_say_whether_they_can(inference: Inference) -> None:
     assert inference.can_skip_masks
     plain = SleepingEngine()
     assert not Inference(plain, plain.metadata.preprocess).can_skip_masks
+
+
+def instances(boxes: list[list[float]], level: float, classes: list[int]) -> Instances:
+    count = len(boxes)
+    masks = np.full((count, 28, 28), level, np.float32) * np.arange(1, count + 1)[:, None, None]
+    scores = np.linspace(0.9, 0.5, count).astype(np.float32)
+    places = np.array(boxes, np.float32).reshape(-1, 4)
+    return Instances(places, scores, scores, np.array(classes), masks.astype(np.float32), (90, 90))
+
+
+def test_masks_move_with_their_boxes_until_they_are_computed_again() -> None:
+    frame = Frame(np.zeros((90, 90, 3), np.uint8), 0, 0, "a", 0)
+    carry = MaskCarrier()
+    key = instances([[0, 0, 20, 20], [40, 40, 60, 60], [40, 41, 60, 61]], 0.25, [0, 0, 1])
+    assert carry(frame, key, True)[0] is key
+    # The first two have changed places in the order, the third is of another class, one is new.
+    empty = instances([[42, 42, 62, 62], [3, 0, 23, 20], [70, 0, 80, 10]], 0.0, [0, 0, 0])
+    for _ in range(2):
+        moved, tracks, events = carry(frame, empty, False)
+        np.testing.assert_array_equal(moved.masks[0], key.masks[1])
+        np.testing.assert_array_equal(moved.masks[1], key.masks[0])
+        assert moved.masks[2].max() == 0 and moved.mask_scores[2] == 0
+        np.testing.assert_array_equal(moved.boxes, empty.boxes)
+        assert tracks.tolist() == [0, 0, 0] and events == ()
+    assert MaskCarrier()(frame, empty, False)[0].masks.max() == 0
+    nothing = instances([], 0.0, [])
+    assert len(carry(frame, nothing, False)[0]) == 0

@@ -132,10 +132,16 @@ def run(parts: Parts, limits: Limits, view: View) -> Outcome:
 
 def _promises(parts: Parts, limits: Limits) -> list[str]:
     """What the governor cannot do with this engine."""
-    if limits.max_age_s is None or parts.inference.can_skip_masks:
+    if limits.max_age_s is None or _can_refresh(parts):
         return []
     name = parts.inference.engine.name
     return [f"governor: {name} computes masks in every frame; only stride and size are governed"]
+
+
+def _can_refresh(parts: Parts) -> bool:
+    """Whether masks can be left out of frames, because somebody carries them over."""
+    carried = all(camera.name in parts.followers for camera in parts.cameras)
+    return carried and parts.inference.can_skip_masks
 
 
 def _governor(parts: Parts, limits: Limits) -> Governor | None:
@@ -145,7 +151,7 @@ def _governor(parts: Parts, limits: Limits) -> Governor | None:
     full = inference.base.short_side
     batch = parts.batch or 1
     sizes = [side for side in short_sides(full) if side == full or inference.fits(batch, side)]
-    refreshes = REFRESHES if inference.can_skip_masks else (1,)
+    refreshes = REFRESHES if _can_refresh(parts) else (1,)
     return Governor(limits.max_age_s, sizes, refreshes)
 
 

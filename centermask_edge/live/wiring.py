@@ -15,6 +15,7 @@ from centermask_edge.engines.shipped import default_model
 from centermask_edge.errors import ConfigError
 from centermask_edge.live.capture.opening import open_camera
 from centermask_edge.live.capture.options import CaptureOptions
+from centermask_edge.live.carry import MaskCarrier
 from centermask_edge.live.inference import Inference
 from centermask_edge.live.live_config import CameraConfig, LiveConfig, named
 from centermask_edge.live.open_outputs import check_outputs, open_outputs
@@ -85,6 +86,7 @@ def open_parts(config: LiveConfig, report: Report) -> Parts:
             config.batch,
             config.score,
             {c.name: c.score for c in settings if c.score is not None},
+            {name: MaskCarrier() for name in names},
             closed=opened.closed,
             last=stack.pop_all(),
         )
@@ -111,7 +113,10 @@ def replay_parts(config: LiveConfig, folder: Path, report: Report) -> Parts:
             report(note)
         outlets = [Outlet(sink, only=only, report=report) for sink, only in opened.sinks]
         inference = Inference(engine, engine.metadata.preprocess)
-        return Parts([], inference, outlets, score=config.score, last=stack.pop_all())
+        carriers = {name: MaskCarrier() for name in recording.cameras}
+        score = config.score
+        last = stack.pop_all()
+        return Parts([], inference, outlets, score=score, followers=carriers, last=last)
 
 
 def _capture(camera: CameraConfig) -> CaptureOptions:
