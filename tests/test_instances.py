@@ -107,3 +107,13 @@ def test_json_is_plain_and_in_frame_coordinates() -> None:
         "box": [10.0, 5.0, 20.0, 25.0],
     }
     assert mask.shape == (40, 60) and mask[5:25, 10:20].all() and mask.sum() == 200
+
+
+def test_crops_are_made_once_and_belong_to_all() -> None:
+    found = Instances.from_detections(detections([[0, 0, 5, 5], [1, 1, 9, 9]]), 0, SAME)
+    crops = found.crops()
+    assert found.crops()[0][0] is crops[0][0] and found.crop(1)[0] is crops[1][0]
+    with pytest.raises(ValueError, match="read-only"):
+        crops[0][0][:] = False
+    best = found.above(0.85)
+    assert len(best.crops()) == 1 and len(found.crops()) == 2

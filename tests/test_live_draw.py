@@ -101,3 +101,41 @@ def test_nothing_is_drawn_outside_the_box_by_a_thick_outline() -> None:
     blend(image, (np.ones((40, 40), np.bool_), 100, 200), (0, 0, 255))
     rows, columns = np.nonzero((image != 7).any(2))
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (200, 239, 100, 139)
+
+
+def test_the_outline_lies_in_the_mask_along_all_its_edges() -> None:
+    image = np.zeros((720, 720, 3), np.uint8)
+    mask = np.zeros((60, 50), np.bool_)
+    mask[10:60, 5:45] = True  # its last row is the crop's
+    mask[30:40, 20:30] = False
+    color = (10, 200, 90)
+    blend(image, (mask, 100, 200), color)
+    region = image[200:260, 100:150]
+    depth = 3
+    core = np.zeros_like(mask)
+    core[10 + depth : 60 - depth, 5 + depth : 45 - depth] = True
+    core[30 - depth : 40 + depth, 20 - depth : 30 + depth] = False
+    np.testing.assert_array_equal((region == color).all(2), mask & ~core)
+    np.testing.assert_array_equal((region != 0).any(2), mask)
+
+
+def test_labels_from_the_cache_are_the_same_and_stay_clean() -> None:
+    image = np.full((HEIGHT, WIDTH, 3), 7, np.uint8)
+    found = instances((60, 50, 100, 90), (62, 40, 100, 90))
+    first = draw(image, found)
+    draw(image, found)
+    np.testing.assert_array_equal(draw(image, found), first)
+
+
+def test_a_label_wider_than_the_picture_is_cut_off() -> None:
+    image = np.zeros((60, 30, 3), np.uint8)
+    found = replace(instances((5, 30, 25, 55)), names=("a name of many words",))
+    assert draw(image, found)[:, -1].any()
+
+
+def test_a_picture_of_any_layout_is_copied_as_it_is() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (HEIGHT, 2 * WIDTH, 3), dtype=np.uint8)
+    found = instances((60, 50, 100, 110))
+    np.testing.assert_array_equal(
+        draw(image[:, ::2], found), draw(np.ascontiguousarray(image[:, ::2]), found)
+    )

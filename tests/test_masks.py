@@ -6,7 +6,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco  # type: ignore[import-untyped]
 
-from centermask_edge.masks import Rle, decode_rle, encode_rle, paste, paste_full, rle_area
+from centermask_edge.masks import (
+    Rle,
+    decode_rle,
+    encode_rle,
+    encode_rles,
+    paste,
+    paste_all,
+    paste_full,
+    rle_area,
+)
 
 
 def sample(mask: np.ndarray, box: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -45,6 +54,63 @@ def test_paste_is_the_plain_definition(seed: int) -> None:
     values = sample(mask, box.astype(np.float64), height, width)
     sure = np.abs(values - 0.5) > 1e-4
     np.testing.assert_array_equal(pasted[sure], values[sure] >= 0.5)
+
+
+def fast_sample(mask: np.ndarray, box: np.ndarray, height: int, width: int) -> np.ndarray:
+    """As ``sample``, for large frames."""
+
+    def weights(low: float, high: float, size: int) -> np.ndarray:
+        cells = (np.arange(size) + 0.5 - low) / (high - low) * mask.shape[0] - 0.5
+        near: np.ndarray = np.maximum(1 - np.abs(cells[:, None] - np.arange(mask.shape[0])), 0)
+        return near
+
+    box = box.astype(np.float64)
+    down = weights(box[1], box[3], height)
+    values: np.ndarray = down @ mask.astype(np.float64) @ weights(box[0], box[2], width).T
+    return values
+
+
+def test_large_crops_are_the_plain_definition_too() -> None:
+    rng = np.random.default_rng(5)
+    boxes = [[0, 0, 1280, 720], [3.3, 7.8, 1200.4, 60.1], [640.5, 1.5, 660.2, 719.9]]
+    boxes += [[100.7, 20.2, 433.3, 700.6], [900, 100, 1033, 400], [0.2, 600, 1279.8, 600.9]]
+    for box in np.array(boxes, np.float32):
+        mask = rng.random((28, 28)).astype(np.float32)
+        values = fast_sample(mask, box, 720, 1280)
+        sure = np.abs(values - 0.5) > 1e-4
+        assert sure.mean() > 0.99
+        pasted = paste_full(mask, box, 720, 1280)
+        np.testing.assert_array_equal(pasted[sure], values[sure] >= 0.5)
+
+
+def many(seed: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Masks and boxes of all sizes; among them one without area, and one beyond the frame."""
+    rng = np.random.default_rng(seed)
+    size = np.array([width, height])
+    low = rng.uniform(0, size, (12, 2))
+    boxes = np.concatenate([low, rng.uniform(low, size)], 1).astype(np.float32)
+    boxes[3] = [5, 5, 5, 9]
+    boxes[4] = np.nan
+    boxes[5] = [0, 0, width, height]
+    boxes[6] = [width, 0, width + 3, height]
+    return rng.random((12, 28, 28)).astype(np.float32), boxes
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("size", [(1, 1), (40, 30), (720, 1280)])
+def test_together_is_one_by_one(seed: int, size: tuple[int, int]) -> None:
+    masks, boxes = many(seed, *size)
+    together = paste_all(masks, boxes, *size)
+    for (crop, x0, y0), mask, box in zip(together, masks, boxes, strict=True):
+        alone, x, y = paste(mask, box, *size)
+        assert (x0, y0) == (x, y) and crop.shape == alone.shape and crop.dtype == np.bool_
+        np.testing.assert_array_equal(crop, alone)
+    assert encode_rles(together, *size) == [encode_rle(*crop, *size) for crop in together]
+
+
+def test_nothing_to_paste_or_encode() -> None:
+    nothing = paste_all(np.zeros((0, 28, 28), np.float32), np.zeros((0, 4), np.float32), 9, 9)
+    assert nothing == [] and encode_rles(nothing, 9, 9) == []
 
 
 def test_nothing_is_set_outside_the_box_even_for_a_full_mask() -> None:
@@ -98,6 +164,19 @@ def test_rle_is_what_coco_writes(case: tuple[np.ndarray, int, int, int, int]) ->
     assert rle == {"size": wanted["size"], "counts": wanted["counts"].decode()}
     np.testing.assert_array_equal(decode_rle(rle), frame.astype(bool))
     assert rle_area(rle) == frame.sum() == coco.area(wanted)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(crops(), min_size=1, max_size=6))
+def test_many_rles_at_once_are_what_coco_writes(
+    cases: list[tuple[np.ndarray, int, int, int, int]],
+) -> None:
+    height, width = max(case[3] for case in cases), max(case[4] for case in cases)
+    frames = np.zeros((height, width, len(cases)), np.uint8, order="F")
+    for i, (crop, x0, y0, _, _) in enumerate(cases):
+        frames[y0 : y0 + crop.shape[0], x0 : x0 + crop.shape[1], i] = crop
+    rles = encode_rles([case[:3] for case in cases], height, width)
+    assert [rle["counts"] for rle in rles] == [r["counts"].decode() for r in coco.encode(frames)]
 
 
 def test_rle_of_a_large_frame_needs_long_numbers() -> None:
