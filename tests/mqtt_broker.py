@@ -90,10 +90,10 @@ class FakeBroker:
     def _publish(self, flags: int, body: bytes, write: Writes) -> None:
         topic, rest = _text(body)
         quality = flags >> 1 & 3
-        if quality:
-            write.write(b"\x40\x02" + rest[:2])
-            rest = rest[2:]
-        self.heard.append((topic.decode(), rest, quality, bool(flags & 1)))
+        number, message = (rest[:2], rest[2:]) if quality else (b"", rest)
+        self.heard.append((topic.decode(), message, quality, bool(flags & 1)))
+        if quality:  # kept before it is confirmed: who waits for that may look at once
+            write.write(b"\x40\x02" + number)
 
 
 def _packet(read: Reads) -> tuple[int, int, bytes] | None:
