@@ -159,6 +159,13 @@ def test_gstreamers_errors_get_names(gst: FakeGst, code: _Codes, fault: Fault, f
     assert all(pipeline.states[-1] == "null" for pipeline in gst.pipelines[1:])
 
 
+def test_no_credentials_in_what_a_pipeline_says_itself(gst: FakeGst) -> None:
+    gst.last = Message(MessageType.ERROR, GError(f"broken: {ADDRESS}", ResourceError.READ))
+    with pytest.raises(SourceFault, match="broken") as caught:
+        GstSource(f"rtspsrc location={ADDRESS}", "gate", 1.0, 1000)
+    assert "s3cret" not in str(caught.value) and caught.value.fault is Fault.RESET
+
+
 def test_silence_of_a_pipeline_is_a_timeout(gst: FakeGst) -> None:
     gst.last = None
     with pytest.raises(SourceFault, match=r"no picture within 0\.01 s") as caught:

@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from capture_rig import (
@@ -193,6 +194,27 @@ def test_a_camera_that_accepts_and_says_nothing(scheme: str) -> None:
     camera = open_camera(server.address.replace("http", scheme, 1), SHORT)
     with running(camera):
         assert "no answer within 0.5 s" in _until_fault(camera, Fault.TIMEOUT)
+    server.close()
+
+
+def test_data_that_is_never_a_picture_is_left_though_it_never_ends() -> None:
+    part = b"--x\r\nContent-Type: image/jpeg\r\nContent-Length: 500\r\n\r\n" + b"n" * 500 + b"\r\n"
+
+    def serve(connection: socket.socket, number: int) -> None:
+        connection.recv(4096)
+        connection.sendall(HEAD + jpeg())
+        while not server.stopped.wait(0.01):
+            connection.sendall(part)
+
+    server = Server(serve)
+    camera = open_camera(server.address, replace(SHORT, first_frame_s=0.5))
+    with running(camera):
+        until(lambda: camera.health().fault in (Fault.FROZEN, Fault.CODEC))
+        assert server.connections == 1
+        until(lambda: server.connections >= 3)
+        # Of the first readers none is left: each went at the next data.
+        until(lambda: len([t for t in threading.enumerate() if t.name.startswith("read")]) <= 1)
+    until(lambda: not [t for t in threading.enumerate() if t.name.startswith("read")], 1.0)
     server.close()
 
 
