@@ -67,7 +67,8 @@ def finish(
     start = time.perf_counter()
     found = Instances.from_detections(segmented.raw, i, item.placement, names)
     found = found.above(rules.scores.get(frame.camera, rules.score))
-    tracks, events = np.zeros(len(found), np.int64), ()
+    tracks = np.zeros(len(found), np.int64)
+    events: tuple[Event, ...] = ()
     follow = rules.followers.get(frame.camera)
     if follow is not None:
         found, tracks, events = follow(frame, found, item.mode.masks)
