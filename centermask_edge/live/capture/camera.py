@@ -22,7 +22,8 @@ from centermask_edge.live.source import Kind, Source
 # Readers that hang inside a driver. With more, only threads would be gained.
 _MAX_HANGING = 4
 _HANGING_POLL_S = 0.25
-_STOP_S = 0.9
+# A reader that waits for a slow camera is not waited for: many cameras stop one after the other.
+_STOP_S = 0.5
 
 
 class LiveCamera:
