@@ -28,6 +28,9 @@ _ONE_THREAD = 4 * 65_536
 # are made in upright pieces, each of its own cells only, which halves the time of very large ones.
 _PIECES = 4
 _LEAST = 64  # columns of a piece
+# Masks whose weights are made together; those of more fall out of the cache, and their memory is
+# taken from the system anew each time.
+_TOGETHER = 25
 _HALF = np.float32(0.5)
 
 
@@ -89,22 +92,8 @@ def _crop(mask: Floats, down: Floats, across: Floats, cells: Integers) -> Bools:
     return crop
 
 
-def paste_all(masks: Floats, boxes: Floats, height: int, width: int) -> list[Crop]:
-    """Every mask at frame resolution, only inside its box.
-
-    A pixel is set where the bilinear sample at its centre is at least 0.5, with zeros beyond the
-    map; so none outside the box can be set and the crop loses nothing.
-
-    Args:
-        masks: float32 (K, M, M) probabilities in 0..1.
-        boxes: float32 (K, 4) xyxy in frame pixels, already clipped to the frame.
-        height: frame rows.
-        width: frame columns.
-
-    Returns:
-        For each, bool (h, w) and the frame column x0 and row y0 of its first pixel. A crop is
-        empty, at 0, 0, for a box without width or height.
-    """
+def _paste(masks: Floats, boxes: Floats, height: int, width: int) -> list[Crop]:
+    """As :func:`paste_all`, for a few."""
     full = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     x0, y0, x1, y1 = np.where(full[:, None], boxes, np.float32(0)).T
     left, top = (np.maximum(np.floor(low), 0).astype(np.int64) for low in (x0, y0))
@@ -127,9 +116,32 @@ def paste_all(masks: Floats, boxes: Floats, height: int, width: int) -> list[Cro
     return crops
 
 
+def paste_all(masks: Floats, boxes: Floats, height: int, width: int) -> list[Crop]:
+    """Every mask at frame resolution, only inside its box.
+
+    A pixel is set where the bilinear sample at its centre is at least 0.5, with zeros beyond the
+    map; so none outside the box can be set and the crop loses nothing.
+
+    Args:
+        masks: float32 (K, M, M) probabilities in 0..1.
+        boxes: float32 (K, 4) xyxy in frame pixels, already clipped to the frame.
+        height: frame rows.
+        width: frame columns.
+
+    Returns:
+        For each, bool (h, w) and the frame column x0 and row y0 of its first pixel. A crop is
+        empty, at 0, 0, for a box without width or height.
+    """
+    crops: list[Crop] = []
+    for first in range(0, len(masks), _TOGETHER):
+        some = slice(first, first + _TOGETHER)
+        crops += _paste(masks[some], boxes[some], height, width)
+    return crops
+
+
 def paste(mask: Floats, box: Floats, height: int, width: int) -> Crop:
     """One mask at frame resolution, only inside its box; see :func:`paste_all`."""
-    return paste_all(mask[None], np.asarray(box)[None], height, width)[0]
+    return _paste(mask[None], np.asarray(box)[None], height, width)[0]
 
 
 def paste_full(mask: Floats, box: Floats, height: int, width: int) -> Bools:
