@@ -218,13 +218,14 @@ def int8_twin() -> str:
 
 
 def int8_engines() -> str:
-    """One INT8 file through two engines."""
-    data = results("int8_engines")
-    if data is None:
-        return not_measured("int8_engines", "centermask-edge evaluate --engine NAME --json FILE")
+    """The INT8 twin through several engines."""
+    found = sorted(RESULTS.glob("ap-int8-*.json"))
+    if not found:
+        return not_measured("ap-int8-NAME", "centermask-edge evaluate --engine NAME --json FILE")
+    results_of = [json.loads(path.read_text(encoding="utf-8")) for path in found]
     rows = [
         [row["model"], row["engine"], f"{row['mask']['ap']:.2f}", f"{row['box']['ap']:.2f}"]
-        for row in data["rows"]
+        for row in results_of
     ]
     return table(["file", "engine", "mask AP", "box AP"], rows)
 
