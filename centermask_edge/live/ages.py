@@ -58,8 +58,10 @@ class Window:
 
     def add(self, seconds: float) -> None:
         """One duration, as of now."""
+        now = self._clock()
         with self._lock:
-            self._samples.append((self._clock(), seconds))
+            self._samples.append((now, seconds))
+            self._forget(now)
 
     def read(self) -> Percentiles:
         """Percentiles of those that are not too old."""
@@ -78,11 +80,13 @@ class Window:
         return (len(recent) - 1) / max(self._clock() - recent[0][0], 1e-9)
 
     def _recent(self) -> list[tuple[float, float]]:
-        oldest = self._clock() - self._length_s
         with self._lock:
-            while self._samples and self._samples[0][0] < oldest:
-                self._samples.popleft()
+            self._forget(self._clock())
             return list(self._samples)
+
+    def _forget(self, now: float) -> None:
+        while self._samples and self._samples[0][0] < now - self._length_s:
+            self._samples.popleft()
 
 
 class RunningPercentiles:
