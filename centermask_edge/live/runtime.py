@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,8 @@ from centermask_edge.live.stopping import Stop, stop_signals
 from centermask_edge.live.terminal import Changes, View
 from centermask_edge.measure.leaks import LeakVerdict, Soak, sample
 
+_M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
+_OWN_PAGES_BYTES = 65536
 _LOOK_S = 0.25
 _SOAK_S = 1.0
 _FINISH_S = 10.0  # for files to be finished at the end
@@ -102,6 +105,7 @@ def run(parts: Parts, limits: Limits, view: View) -> Outcome:
         SinkError: the metrics' port is taken.
         KeyboardInterrupt: asked to end a second time; nothing is waited for then.
     """
+    _give_pictures_back()
     notes = _promises(parts, limits)
     governor = _governor(parts, limits)
 
@@ -128,6 +132,17 @@ def run(parts: Parts, limits: Limits, view: View) -> Outcome:
     if parts.inference.note:
         notes.append(parts.inference.note)
     return Outcome(now(), stop.signum, leaks, tuple(notes))
+
+
+def _give_pictures_back() -> None:
+    """Makes glibc return each picture's memory when it is freed; elsewhere, nothing.
+
+    Pictures are made in one thread and freed in another. glibc raises its limit for memory of its
+    own pages with their size, and then its heaps fragment: measured, 100 MB an hour and more with
+    two looped files, and none with a fixed limit.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _OWN_PAGES_BYTES)
 
 
 def _promises(parts: Parts, limits: Limits) -> list[str]:
