@@ -11,8 +11,9 @@ Bools = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-# Samples a side of the common box. Twice as many take four times as long.
-_SIDE = 12
+# Samples a side of the common box: an IoU is off by up to 0.08 then, and 4 times as many cost as
+# much more.
+_SIDE = 14
 
 
 def _cells(boxes: Floats, common: Floats, side: int) -> tuple[Ints, Ints]:
