@@ -33,7 +33,8 @@ def _samples(masks: Bools, which: Ints, boxes: Floats, common: Floats) -> Bools:
     rows, columns = _cells(boxes[which], common, side)
     rows += which[:, None] * side
     flat = (rows * side)[:, :, None] + columns[:, None, :]
-    return masks.ravel()[flat]
+    samples: Bools = masks.ravel()[flat]
+    return samples
 
 
 def mask_iou(

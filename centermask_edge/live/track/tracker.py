@@ -150,7 +150,7 @@ class Tracker:
         if not masks or not share:
             return likeness
         shapes = found.masks >= np.float32(0.5)
-        there = tracks.shapes.any((1, 2))[:, None] & shapes.any((1, 2))[None]
+        there = np.logical_and.outer(tracks.shapes.any((1, 2)), shapes.any((1, 2)))
         i, j = np.nonzero((likeness > 0) & there)
         if i.size:
             same = mask_iou((boxes, tracks.shapes), (found.boxes, shapes), (i, j))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,12 +73,26 @@ class Tracks:
 
     def select(self, keep: Bools) -> Tracks:
         """Those where ``keep`` (T,) is true."""
-        parts = [getattr(self, f.name) for f in fields(self)]
-        return Tracks(*(p.select(keep) if isinstance(p, Motion) else p[keep] for p in parts))
+        return Tracks(
+            self.ids[keep],
+            self.classes[keep],
+            self.hits[keep],
+            self.seen_s[keep],
+            self.masks[keep],
+            self.shapes[keep],
+            self.mask_scores[keep],
+            self.motion.select(keep),
+        )
 
     def join(self, other: Tracks) -> Tracks:
         """These, then the others."""
-        pairs = [(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
         return Tracks(
-            *(a.join(b) if isinstance(a, Motion) else np.concatenate([a, b]) for a, b in pairs)
+            np.concatenate([self.ids, other.ids]),
+            np.concatenate([self.classes, other.classes]),
+            np.concatenate([self.hits, other.hits]),
+            np.concatenate([self.seen_s, other.seen_s]),
+            np.concatenate([self.masks, other.masks]),
+            np.concatenate([self.shapes, other.shapes]),
+            np.concatenate([self.mask_scores, other.mask_scores]),
+            self.motion.join(other.motion),
         )
