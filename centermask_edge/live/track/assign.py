@@ -69,31 +69,28 @@ def _reduce(cost: Doubles, price: Doubles, column_of: list[int], row_of: list[in
     """Assigns what needs no search, and returns the rows left over.
 
     A row takes its cheapest column and lowers that column's price until the second cheapest is
-    as good; who had the column before looks on. Where the two are equal the price stays, and the
-    second is as good.
+    as good; who had the column before looks on, once.
     """
-    waiting = list(range(cost.shape[0] - 1, -1, -1))
+    waiting = list(range(cost.shape[0]))
     left: list[int] = []
     tries = 2 * len(waiting)
     while waiting:
-        row, tries = waiting.pop(), tries - 1
+        row = waiting.pop()
         reduced = cost[row] - price
         best = int(reduced.argmin())
         if cost.shape[1] > 1:
-            least, reduced[best] = reduced[best], np.inf
-            second = int(reduced.argmin())
-            step = reduced[second] - least
-            price[best] -= step
-            if step <= 0 and row_of[best] >= 0:
-                best = second
+            least = reduced[best]
+            reduced[best] = np.inf
+            price[best] -= reduced.min() - least
         before = row_of[best]
-        if before >= 0 and (step <= 0 or tries < 0):
+        if before >= 0 and reduced.min(initial=np.inf) == np.inf:
             left.append(row)
             continue
         row_of[best], column_of[row] = row, best
+        tries -= 1
         if before >= 0:
             column_of[before] = -1
-            waiting.append(before)
+            (waiting if tries > 0 else left).append(before)
     return left
 
 
@@ -104,14 +101,10 @@ def _augment(
     open_distance = cost[start] - price
     distance = open_distance.copy()
     came_from = np.full(cost.shape[1], start)
-    free = np.array(row_of) < 0
     done: list[int] = []
     while True:
         column = int(open_distance.argmin())
         length = open_distance[column]
-        if row_of[column] >= 0:  # of equally far columns a free one ends the search
-            ends = free & (open_distance == length)
-            column = int(ends.argmax()) if ends.any() else column
         row = row_of[column]
         if row < 0:
             break
