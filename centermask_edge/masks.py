@@ -20,6 +20,7 @@ Integers = npt.NDArray[np.int64]
 
 
 Crop = tuple[Bools, int, int]  # mask inside its box; frame column and row of its first pixel
+Size = tuple[int, int]
 
 # Multiply-adds of one matrix product up to which OpenBLAS stays in the calling thread. Waking
 # others costs more than they can give here: 50 masks took 4 ms in one thread and 142 in two
@@ -165,27 +166,29 @@ def _turns(crop: Bools) -> Integers:
     return np.flatnonzero(turns)
 
 
-def _runs(crops: Sequence[Crop], height: int, width: int) -> tuple[Integers, Integers]:
+def _runs(crops: Sequence[Crop], sizes: Sequence[Size]) -> tuple[Integers, Integers]:
     """Lengths of the alternating zero and one runs of every frame, column by column, one frame
     behind the other; and where each frame begins among them.
     """
+    height, width = np.array(sizes, np.int64).T
     total = height * width
+    # Room for a frame and for its end, a place of its own, so that all are sorted in one go.
+    room = int(total.max()) + 1
     turns = [_turns(crop) for crop, _, _ in crops]
     frame = np.repeat(np.arange(len(crops)), [t.size for t in turns])
-    facts = [(max(crop.shape[1], 1), x0 * height + y0) for crop, x0, y0 in crops]
-    wide, origin = np.array(facts, np.int64).T
+    facts = [(max(crop.shape[1], 1), x0, y0) for crop, x0, y0 in crops]
+    wide, x0, y0 = np.array(facts, np.int64).T
     row, column = np.divmod(np.concatenate(turns), wide[frame])
-    # A frame's end is a place of its own, so that all frames are sorted in one go.
-    edges = np.sort(frame * (total + 1) + origin[frame] + column * height + row)
+    start = np.arange(len(crops)) * room
+    edges = np.sort((start + x0 * height + y0)[frame] + column * height[frame] + row)
     # A column that ends where the next begins: no edge there. Only at the frame's full height.
     twice = edges[1:] == edges[:-1]
     single = np.ones(edges.shape, np.bool_)
     single[1:] &= ~twice
     single[:-1] &= ~twice
-    ends = np.arange(1, len(crops) + 1) * (total + 1) - 1
-    edges = np.sort(np.concatenate([edges[single], ends]))
+    edges = np.sort(np.concatenate([edges[single], start + total]))
     edges = edges[np.diff(edges, prepend=-1) > 0]
-    frame, place = np.divmod(edges, total + 1)
+    frame, place = np.divmod(edges, room)
     first = np.flatnonzero(np.diff(frame, prepend=-1))
     runs = np.diff(place, prepend=0)
     runs[first] = place[first]
@@ -216,12 +219,22 @@ def _pack(runs: Integers, first: Integers) -> list[str]:
     return [text[a:b] for a, b in zip((end - length).tolist(), end.tolist(), strict=True)]
 
 
-def encode_rles(crops: Sequence[Crop], height: int, width: int) -> list[Rle]:
-    """Box-local masks as compressed COCO RLE of the whole frame, as :func:`encode_rle` each."""
+def _encode(crops: Sequence[Crop], sizes: Sequence[Size]) -> list[Rle]:
     if not crops:
         return []
-    texts = _pack(*_runs(crops, height, width))
-    return [{"size": [height, width], "counts": text} for text in texts]
+    texts = _pack(*_runs(crops, sizes))
+    return [{"size": [*size], "counts": text} for size, text in zip(sizes, texts, strict=True)]
+
+
+def encode_rles(crops: Sequence[Crop], height: int, width: int) -> list[Rle]:
+    """Box-local masks as compressed COCO RLE of the whole frame, as :func:`encode_rle` each."""
+    return _encode(crops, [(height, width)] * len(crops))
+
+
+def encode_crops(crops: Sequence[Crop]) -> list[Rle]:
+    """Box-local masks as compressed COCO RLE, each of its crop only."""
+    alone: list[Crop] = [(crop, 0, 0) for crop, _, _ in crops]
+    return _encode(alone, [(crop.shape[0], crop.shape[1]) for crop, _, _ in crops])
 
 
 def encode_rle(crop: Bools, x0: int, y0: int, height: int, width: int) -> Rle:

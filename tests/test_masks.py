@@ -9,6 +9,7 @@ from pycocotools import mask as coco  # type: ignore[import-untyped]
 from centermask_edge.masks import (
     Rle,
     decode_rle,
+    encode_crops,
     encode_rle,
     encode_rles,
     paste,
@@ -106,11 +107,15 @@ def test_together_is_one_by_one(seed: int, size: tuple[int, int]) -> None:
         assert (x0, y0) == (x, y) and crop.shape == alone.shape and crop.dtype == np.bool_
         np.testing.assert_array_equal(crop, alone)
     assert encode_rles(together, *size) == [encode_rle(*crop, *size) for crop in together]
+    local = encode_crops(together)
+    assert local == [encode_rle(crop, 0, 0, *crop.shape) for crop, _, _ in together]
+    for rle, (crop, _, _) in zip(local, together, strict=True):
+        np.testing.assert_array_equal(decode_rle(rle), crop)
 
 
 def test_nothing_to_paste_or_encode() -> None:
     nothing = paste_all(np.zeros((0, 28, 28), np.float32), np.zeros((0, 4), np.float32), 9, 9)
-    assert nothing == [] and encode_rles(nothing, 9, 9) == []
+    assert nothing == [] and encode_rles(nothing, 9, 9) == [] and encode_crops(nothing) == []
 
 
 def test_nothing_is_set_outside_the_box_even_for_a_full_mask() -> None:
