@@ -1,4 +1,4 @@
-"""What the user named, opened: a video, an image, a folder, a webcam or a stream."""
+"""What the user named, opened: a video, an image, a folder, a webcam, a stream, a computed one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from centermask_edge.errors import SourceError
 from centermask_edge.live.pictures import FolderSource, PictureSource, is_picture
 from centermask_edge.live.source import Kind, Source, redact
+from centermask_edge.live.synthetic.source import SYNTHETIC, SyntheticSource
 from centermask_edge.live.video import SCHEMES, VideoSource
 from centermask_edge.live.webcam import WebcamSource
 
@@ -16,8 +17,8 @@ from centermask_edge.live.webcam import WebcamSource
 def open_source(text: str) -> Source:
     """The source of that name.
 
-    Digits are a webcam, ``scheme://`` a stream, a folder its images, the name of an image that
-    image, and every other file a video.
+    Digits are a webcam, ``synthetic:`` begins a computed camera, ``scheme://`` a stream, a folder
+    its images, the name of an image that image, and every other file a video.
 
     Raises:
         MissingPackageError: what reads it is not installed.
@@ -25,6 +26,8 @@ def open_source(text: str) -> Source:
     """
     if text.isascii() and text.isdigit():
         return WebcamSource(int(text))
+    if text.startswith(SYNTHETIC):
+        return SyntheticSource(text)
     address = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]*)://", text)
     if address:
         if address[1].lower() not in SCHEMES:

@@ -18,6 +18,7 @@ from centermask_edge.live.capture.pipelines import jetson_rtsp, why_no_hardware
 from centermask_edge.live.capture.reader import Opener
 from centermask_edge.live.source import Kind, Source, redact
 from centermask_edge.live.sources import open_source
+from centermask_edge.live.synthetic.source import SYNTHETIC, parse_synthetic
 from centermask_edge.live.video import SCHEMES, Patience, VideoSource
 
 _PROBE_S = 1.0
@@ -71,6 +72,9 @@ def _opener(text: str, options: CaptureOptions) -> tuple[Opener, str, bool]:
     if text.isascii() and text.isdigit():
         require("cv2", extra="cpu", why="read a webcam")
         return lambda within_s: open_source(text), f"webcam {int(text)}", True
+    if text.startswith(SYNTHETIC):
+        address = parse_synthetic(text)
+        return lambda within_s: open_source(text), text.partition("?")[0], not address.frames
     if not text or not os.path.exists(text):
         open_source(text)  # which raises, with the words that ``run`` uses, too
     return lambda within_s: open_source(text), Path(text).name or text, False
