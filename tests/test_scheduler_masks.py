@@ -12,11 +12,11 @@ from centermask_edge.engines import open_engine
 from centermask_edge.engines.openvino import OpenVinoEngine
 from centermask_edge.frame import Frame
 from centermask_edge.instances import Instances
-from centermask_edge.live.carry import MaskCarrier
 from centermask_edge.live.governor import Setting
 from centermask_edge.live.inference import Inference
 from centermask_edge.live.result import Mode
 from centermask_edge.live.source import Kind
+from centermask_edge.live.track.follower import TrackFollower
 from centermask_edge.live.video import VideoSource
 from centermask_edge.resources import shipped_model
 
@@ -64,19 +64,18 @@ def instances(boxes: list[list[float]], level: float, classes: list[int]) -> Ins
 
 
 def test_masks_move_with_their_boxes_until_they_are_computed_again() -> None:
-    frame = Frame(np.zeros((90, 90, 3), np.uint8), 0, 0, "a", 0)
-    carry = MaskCarrier()
+    follow = TrackFollower()
+    frames = [Frame(np.zeros((90, 90, 3), np.uint8), k / 10, k / 10, "a", k) for k in range(3)]
     key = instances([[0, 0, 20, 20], [40, 40, 60, 60], [40, 41, 60, 61]], 0.25, [0, 0, 1])
-    assert carry(frame, key, True)[0] is key
+    np.testing.assert_array_equal(follow(frames[0], key, True).instances.masks, key.masks)
     # The first two have changed places in the order, the third is of another class, one is new.
     empty = instances([[42, 42, 62, 62], [3, 0, 23, 20], [70, 0, 80, 10]], 0.0, [0, 0, 0])
-    for _ in range(2):
-        moved, tracks, events = carry(frame, empty, False)
+    for frame in frames[1:]:
+        moved = follow(frame, empty, False).instances
         np.testing.assert_array_equal(moved.masks[0], key.masks[1])
         np.testing.assert_array_equal(moved.masks[1], key.masks[0])
         assert moved.masks[2].max() == 0 and moved.mask_scores[2] == 0
         np.testing.assert_array_equal(moved.boxes, empty.boxes)
-        assert tracks.tolist() == [0, 0, 0] and events == ()
-    assert MaskCarrier()(frame, empty, False)[0].masks.max() == 0
+    assert TrackFollower()(frames[0], empty, False).instances.masks.max() == 0
     nothing = instances([], 0.0, [])
-    assert len(carry(frame, nothing, False)[0]) == 0
+    assert len(follow(frames[2], nothing, False).instances) == 0

@@ -11,6 +11,7 @@ import typer
 
 from centermask_edge.engines.base import EngineName
 from centermask_edge.errors import ConfigError
+from centermask_edge.live.privacy_config import Style
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,7 +59,10 @@ def _settings(path: Path | None, cameras: list[str], given: dict[str, Any]) -> L
         raise ConfigError(f"--{place.replace('_', '-')}: {words}") from None
 
 
-_OUTPUTS = {"show", "out", "json", "mjpeg", "mjpeg_token", "mqtt", "rtsp_push", "clips", "record"}
+_OUTPUTS = {
+    *("show", "out", "json", "mjpeg", "mjpeg_token", "mqtt", "rtsp_push", "clips", "record"),
+    "privacy",
+}
 _TOKEN = "CENTERMASK_EDGE_TOKEN"  # of viewers; an option would show in the list of processes
 
 
@@ -133,6 +137,10 @@ def command(
     clips: Annotated[
         Path | None, typer.Option(help="Folder for clips around events of zones and lines.")
     ] = None,
+    privacy: Annotated[
+        Style | None,
+        typer.Option(help="Hide what is found in every picture that leaves.", show_default=False),
+    ] = None,
     record: Annotated[
         Path | None, typer.Option(help="Folder for a recording that can be replayed.")
     ] = None,
@@ -193,6 +201,7 @@ def command(
         **{
             "rtsp_push": rtsp_push,
             "clips": clips,
+            "privacy": privacy,
             "record": record,
             "max_age": max_age,
             "batch": batch,

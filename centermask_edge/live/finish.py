@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,24 @@ from numpy.typing import NDArray
 from centermask_edge.frame import Frame
 from centermask_edge.instances import Instances
 from centermask_edge.live.inference import Segmented
-from centermask_edge.live.result import Event, Result
+from centermask_edge.live.result import Event, Result, Tally
 from centermask_edge.measure.stages import Stage
 
-Found = tuple[Instances, NDArray[np.int64], tuple[Event, ...]]
+
+class Found(NamedTuple):
+    """What is in a frame, followed.
+
+    Attributes:
+        instances: those that count.
+        ids: int64 (K,) identity of each; 0 where it has none (yet).
+        events: what zones and lines saw.
+        tallies: what they have counted.
+    """
+
+    instances: Instances
+    ids: NDArray[np.int64]
+    events: tuple[Event, ...] = ()
+    tallies: tuple[Tally, ...] = ()
 
 
 class Follower(Protocol):
@@ -27,7 +41,8 @@ class Follower(Protocol):
 
         Args:
             frame: the next one of that camera.
-            instances: in it.
+            instances: in it, all that the engine found; those that are no object are to be left
+                out.
             masks: whether their masks were computed; otherwise those of the frames before are to
                 be moved along.
         """
@@ -39,8 +54,8 @@ class Rules:
 
     Attributes:
         batch: most frames of one call of the engine.
-        score: least box score.
-        scores: of cameras that have one of their own, by name.
+        score: least box score, where a camera has no follower that decides.
+        scores: the same of cameras that have one of their own, by name.
         followers: of cameras whose objects are followed, by name.
     """
 
@@ -66,16 +81,16 @@ def finish(
     frame = item.frame
     start = time.perf_counter()
     found = Instances.from_detections(segmented.raw, i, item.placement, names)
-    found = found.above(rules.scores.get(frame.camera, rules.score))
-    tracks = np.zeros(len(found), np.int64)
-    events: tuple[Event, ...] = ()
     follow = rules.followers.get(frame.camera)
     if follow is not None:
-        found, tracks, events = follow(frame, found, item.mode.masks)
+        found, tracks, events, tallies = follow(frame, found, item.mode.masks)
+    else:
+        found = found.above(rules.scores.get(frame.camera, rules.score))
+        tracks, events, tallies = np.zeros(len(found), np.int64), (), ()
     stages = {
         Stage.PREPROCESS: item.prepare_s,
         Stage.ENGINE: segmented.engine_s,
         Stage.MASKS: time.perf_counter() - start,
     }
     age = time.monotonic() - frame.arrival_s
-    return Result(frame, found, tracks, events, age, stages, item.mode, number)
+    return Result(frame, found, tracks, events, age, stages, item.mode, number, tallies)

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from centermask_edge.engines.base import EngineName
 from centermask_edge.errors import ConfigError, require
 from centermask_edge.live.capture.options import Decode
+from centermask_edge.live.privacy_config import Style
+from centermask_edge.live.track.place_config import FollowConfig
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s)")
@@ -61,7 +63,7 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class CameraConfig(_Model):
+class CameraConfig(FollowConfig):
     """One camera."""
 
     address: str = Field(
@@ -71,7 +73,6 @@ class CameraConfig(_Model):
         "from the environment.",
     )
     name: str = Field("", max_length=80, description="Unique; made from the address where empty.")
-    score: float | None = Field(None, ge=0, le=1, description="Least box score, of this camera.")
     loop: bool = Field(False, description="Begin a file again at its end.")
     decode: Decode = Field(Decode.SOFTWARE, description="What decodes a network stream.")
 
@@ -107,6 +108,9 @@ class OutputsConfig(_Model):
         "camera's name.",
     )
     clips: Path | None = Field(None, description="Folder for clips around events.")
+    privacy: Style | None = Field(
+        None, description="Hide what is found in every picture that leaves; not with a recording."
+    )
     record: Path | None = Field(None, description="Folder for a recording that can be replayed.")
 
     @field_validator("mjpeg", mode="before")

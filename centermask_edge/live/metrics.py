@@ -24,6 +24,7 @@ class _Collector:
     def collect(self) -> Iterator[Any]:
         now = self._read()
         yield from self._cameras(now)
+        yield from self._places(now)
         yield from self._ages(now)
         yield from self._run(now)
         yield from self._sinks(now)
@@ -53,6 +54,22 @@ class _Collector:
             results.add_metric([health.camera], camera.results)
             skipped.add_metric([health.camera], camera.skipped)
         yield from (state, fault, rate, *counters.values(), results, skipped)
+
+    def _places(self, now: Snapshot) -> Iterator[Any]:
+        inside = self._gauge("zone_inside", "Objects in the zone now.", "place")
+        passed = self._core.CounterMetricFamily(
+            f"{_PREFIX}_passages",
+            "Entries into and exits from a zone, or crossings of a line.",
+            labels=["camera", "place", "direction"],
+        )
+        for camera in now.cameras:
+            name = camera.health.camera
+            for tally in camera.tallies:
+                if tally.inside is not None:
+                    inside.add_metric([name, tally.place], tally.inside)
+                passed.add_metric([name, tally.place, "in"], tally.ins)
+                passed.add_metric([name, tally.place, "out"], tally.outs)
+        yield from (inside, passed)
 
     def _ages(self, now: Snapshot) -> Iterator[Any]:
         family = self._core.HistogramMetricFamily(

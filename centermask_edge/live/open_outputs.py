@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -17,8 +17,11 @@ from centermask_edge.live.outputs.overlay import Draw, DrawnOnce, Overlay
 from centermask_edge.live.outputs.pictures import VideoFiles, WindowGrid
 from centermask_edge.live.outputs.rtsp_push import RtspPush
 from centermask_edge.live.outputs.web import WebPictures
+from centermask_edge.live.privacy import Privacy
+from centermask_edge.live.privacy_config import PrivacyRules
 from centermask_edge.live.recording import Made, Recorder
 from centermask_edge.live.result import ResultSink
+from centermask_edge.live.track.place_config import FollowConfig
 
 
 @dataclass(slots=True)
@@ -40,8 +43,14 @@ def check_outputs(outputs: OutputsConfig) -> None:
     """Nothing, if the outputs can be opened as far as can be told at once.
 
     Raises:
-        SinkError: a file that cannot be written, or two outputs with one name.
+        SinkError: a file that cannot be written, two outputs with one name, or two that exclude
+            each other.
     """
+    if outputs.privacy is not None and outputs.record is not None:
+        raise SinkError(
+            "--privacy and --record exclude each other: a recording holds the pictures as they "
+            "came; leave one out"
+        )
     named = (outputs.out, outputs.json_lines, outputs.clips, outputs.record)
     paths = [path for path in named if path is not None]
     if len({path.resolve() for path in paths}) < len(paths):
@@ -60,7 +69,7 @@ def check_outputs(outputs: OutputsConfig) -> None:
 def open_outputs(
     outputs: OutputsConfig,
     made: Made,
-    cameras: Sequence[str],
+    cameras: Mapping[str, FollowConfig],
     healths: Callable[[], Sequence[Health]],
     *,
     times: bool = True,
@@ -70,7 +79,7 @@ def open_outputs(
     Args:
         outputs: settings.
         made: with what the results are made, for recordings.
-        cameras: their names.
+        cameras: how their objects are followed, by name.
         healths: of the cameras, for the page.
         times: see ``ResultLines``.
 
@@ -80,7 +89,7 @@ def open_outputs(
     """
     opened = Opened()
     with ExitStack() as stack:
-        draw = DrawnOnce(Overlay())
+        draw = DrawnOnce(_picture(outputs, cameras))
         for sink in _each(outputs, draw, made, healths, times, opened):
             stack.callback(sink.close)
             opened.sinks.append((sink, None))
@@ -90,6 +99,14 @@ def open_outputs(
             opened.sinks.append((push, camera))
         stack.pop_all()
     return opened
+
+
+def _picture(outputs: OutputsConfig, cameras: Mapping[str, FollowConfig]) -> Draw:
+    """What every output that shows pictures shows."""
+    overlay = Overlay(places=cameras)
+    if outputs.privacy is None:
+        return overlay
+    return Privacy(PrivacyRules(outputs.privacy), overlay)
 
 
 def _each(

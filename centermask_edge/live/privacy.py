@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from centermask_edge import boxes as box_maths
 from centermask_edge.errors import require
 from centermask_edge.live.outputs.overlay import Draw, Image
+from centermask_edge.live.privacy_config import PrivacyRules, Style
 from centermask_edge.live.result import Result
 
 # Cells along the longer side of an object: a standing person's face is about one of them.
@@ -25,29 +25,6 @@ _HELD_MARGIN = 0.2  # somebody who is no longer found may have moved on
 _GREY = 128
 
 Box = tuple[int, int, int, int]
-
-
-class Style(str, Enum):
-    """What is put in a person's place."""
-
-    BLUR = "blur"
-    PIXELATE = "pixelate"
-    FILL = "fill"
-
-
-@dataclass(frozen=True, slots=True)
-class PrivacyRules:
-    """How people are hidden.
-
-    Attributes:
-        style: blur and pixels are made from the same few means; a fill tells nothing but a shape.
-        margin: how far beyond the mask is hidden, in shares of the box's longer side.
-        hold_s: somebody who is no longer found stays hidden for so long, with the whole box.
-    """
-
-    style: Style = Style.BLUR
-    margin: float = 0.06
-    hold_s: float = 1.0
 
 
 def hide(
@@ -121,7 +98,8 @@ class Privacy:
         for person in gone:
             self._hide_box(image, person.box, _HELD_MARGIN)
         for i, (mask, x, y) in enumerate(result.instances.crops()):
-            if not mask.any():  # none was computed for this frame
+            # Where none was computed for this frame, it is empty, or that of an earlier moment.
+            if not (result.mode.masks and mask.any()):
                 self._hide_box(image, result.instances.boxes[i].tolist(), self._rules.margin)
                 continue
             height, width = mask.shape
@@ -135,8 +113,9 @@ class Privacy:
         """Who was there a moment ago and is not found in this frame."""
         camera, now_s, found = result.frame.camera, result.frame.arrival_s, result.instances
         there = set(result.track_ids.tolist())
+        known = self._people.get(camera, [])
         gone = []
-        for person in self._people.get(camera, ()):
+        for person in known:
             before = np.array([person.box], np.float32)
             alike = box_maths.iou(before, found.boxes).max(initial=0) >= _SAME
             back = person.track in there if person.track else alike
@@ -146,7 +125,9 @@ class Privacy:
             _Person(track, tuple(box), now_s)
             for track, box in zip(result.track_ids.tolist(), found.boxes.tolist(), strict=True)
         ]
-        self._people[camera] = people + gone
+        # A slow output may ask for an older picture: what is known since then stays known.
+        if now_s >= max((person.seen_s for person in known), default=now_s):
+            self._people[camera] = people + gone
         return gone
 
     def _hide_box(self, image: Image, box: Sequence[float], share: float) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TextIO
@@ -24,6 +25,7 @@ from centermask_edge.live.outputs.names import Slugs
 from centermask_edge.live.outputs.overlay import Image
 from centermask_edge.live.outputs.schema import wall_clock
 from centermask_edge.live.result import Result
+from centermask_edge.live.track.place_config import FollowConfig
 
 SCHEMA = "centermask-edge-recording/1"
 INDEX = "index.jsonl"
@@ -42,12 +44,14 @@ class Made:
         engine: its name.
         threads: of the engine; 0 where it chose.
         score: least box score of an instance.
+        cameras: how objects are followed, by camera, where that is known.
     """
 
     model_sha256: str = ""
     engine: str = ""
     threads: int = 0
     score: float = 0.0
+    cameras: Mapping[str, FollowConfig] = field(default_factory=dict)
 
 
 class Recorder:
@@ -84,6 +88,7 @@ class Recorder:
             "engine": made.engine,
             "threads": made.threads,
             "score": made.score,
+            "cameras": {name: _plain(follow) for name, follow in made.cameras.items()},
         }
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -167,6 +172,11 @@ class Recorder:
             self._films.clear()
             self._index = None
             index.close()
+
+
+def _plain(follow: FollowConfig) -> dict[str, Any]:
+    # Of a camera's settings only these: its address may hold a password.
+    return follow.model_dump(mode="json", include=set(FollowConfig.model_fields))
 
 
 def _entry(result: Result, file: str, time_ms: int) -> dict[str, Any]:

@@ -10,12 +10,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pydantic import ValidationError
+
 from centermask_edge.engines.files import file_sha256
 from centermask_edge.errors import ModelFileError, SourceError, require
 from centermask_edge.frame import Frame
 from centermask_edge.live.recording import INDEX, SCHEMA, Made
 from centermask_edge.live.result import Mode
 from centermask_edge.live.source import Kind
+from centermask_edge.live.track.place_config import FollowConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,18 @@ def _made(values: dict[str, Any]) -> Made:
         str(values["engine"]),
         int(values["threads"]),
         float(values["score"]),
+        _cameras(values.get("cameras", {})),
     )
+
+
+def _cameras(values: Any) -> dict[str, FollowConfig]:
+    if not isinstance(values, dict):
+        raise ValueError(f"cameras: {type(values).__name__}, wanted settings by name")
+    try:
+        return {name: FollowConfig.model_validate(follow) for name, follow in values.items()}
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise ValueError(f"cameras: {first['msg']}") from None
 
 
 def _entry(values: dict[str, Any]) -> Entry:

@@ -51,6 +51,23 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """What a zone or a line has counted since the start.
+
+    Attributes:
+        place: name of the zone or line.
+        inside: objects in the zone now, those lost a moment ago included; None for a line.
+        ins: entries into the zone, or crossings ``in``.
+        outs: those who left the zone, or crossings ``out``. Who vanishes in a zone never leaves it.
+    """
+
+    place: str
+    inside: int | None
+    ins: int
+    outs: int
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """One segmented frame.
 
@@ -63,6 +80,7 @@ class Result:
         stages: seconds of each stage.
         mode: what the governor asked.
         batch: number of the engine's call, the same for frames that went in together.
+        tallies: of the camera's zones and lines, in their order, with this frame.
     """
 
     frame: Frame
@@ -73,6 +91,7 @@ class Result:
     stages: dict[Stage, float] = field(default_factory=dict)
     mode: Mode = field(default_factory=Mode)
     batch: int = 0
+    tallies: tuple[Tally, ...] = ()
 
 
 class ResultSink(Protocol):

@@ -19,7 +19,7 @@ from centermask_edge.live.governor import Decision, Governor, Setting
 from centermask_edge.live.handoff import Handoff, Pace
 from centermask_edge.live.inference import Inference, Prepared, Segmented
 from centermask_edge.live.lanes import Chosen, Lane, Turns
-from centermask_edge.live.result import Result
+from centermask_edge.live.result import Result, Tally
 from centermask_edge.measure.stages import Stage
 
 _LOG = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class Scheduler:
     ) -> None:
         self.lanes = {camera.name: Lane(camera) for camera in cameras}
         self.ages = {camera.name: Ages() for camera in cameras}
+        self.tallies: dict[str, tuple[Tally, ...]] = {camera.name: () for camera in cameras}
         self.stages = {stage: Window() for stage in _STAGES}
         self.batches = 0
         self.started_s = time.monotonic()
@@ -193,6 +194,7 @@ class Scheduler:
         for stage, seconds in result.stages.items():
             self.stages[stage].add(seconds)
         self.ages[result.frame.camera].add(result.age_s)
+        self.tallies[result.frame.camera] = result.tallies
         if self._governor is not None:
             self._governor.observe(result.age_s, segmented.frames[i].setting)
         return result

@@ -10,6 +10,7 @@ from centermask_edge.live.ages import Percentiles, RunningPercentiles
 from centermask_edge.live.governor import Setting
 from centermask_edge.live.health import Health
 from centermask_edge.live.outlet import Outlet, SinkStatistics
+from centermask_edge.live.result import Tally
 from centermask_edge.live.scheduler import Scheduler
 from centermask_edge.measure.stages import Stage
 
@@ -26,6 +27,7 @@ class CameraNow:
         age_run: of the whole run.
         skipped: fresh frames that the stride left out.
         trouble: with its frames, after they were decoded; empty where there was none.
+        tallies: of its zones and lines.
     """
 
     health: Health
@@ -35,6 +37,7 @@ class CameraNow:
     age_run: RunningPercentiles
     skipped: int
     trouble: str
+    tallies: tuple[Tally, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ def snapshot(scheduler: Scheduler, outlets: Sequence[Outlet], limit_s: float | N
                 ages.run,
                 lane.skipped,
                 lane.trouble,
+                scheduler.tallies[name],
             )
         )
     return Snapshot(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +15,17 @@ from centermask_edge.engines.shipped import default_model
 from centermask_edge.errors import ConfigError
 from centermask_edge.live.capture.opening import open_camera
 from centermask_edge.live.capture.options import CaptureOptions
-from centermask_edge.live.carry import MaskCarrier
+from centermask_edge.live.finish import Follower
 from centermask_edge.live.inference import Inference
 from centermask_edge.live.live_config import CameraConfig, LiveConfig, named
 from centermask_edge.live.open_outputs import check_outputs, open_outputs
 from centermask_edge.live.outlet import Outlet
 from centermask_edge.live.recording import Made
-from centermask_edge.live.replay import open_recording
+from centermask_edge.live.replay import Recording, open_recording
 from centermask_edge.live.runtime import Parts
+from centermask_edge.live.track.follower import TrackFollower, low_score
+from centermask_edge.live.track.place_config import FollowConfig
+from centermask_edge.live.track.tracker import TrackerRules
 
 Report = Callable[[str], None]
 _KEPT_LINES = 100
@@ -72,11 +75,11 @@ def open_parts(config: LiveConfig, report: Report) -> Parts:
     settings = named(config.cameras)
     check_outputs(config.outputs)
     cameras = [open_camera(c.address, _capture(c), name=c.name) for c in settings]
+    follows = {camera.name: _follow(camera, config.score) for camera in settings}
     with ExitStack() as stack:
-        model, engine = _engine(config, stack)
-        made = Made(file_sha256(model), engine.name, config.threads or 0, config.score)
-        names = [camera.name for camera in cameras]
-        opened = open_outputs(config.outputs, made, names, lambda: [c.health() for c in cameras])
+        model, engine = _engine(config, stack, follows)
+        made = Made(file_sha256(model), engine.name, config.threads or 0, config.score, follows)
+        opened = open_outputs(config.outputs, made, follows, lambda: [c.health() for c in cameras])
         for note in opened.notes:
             report(note)
         return Parts(
@@ -85,8 +88,7 @@ def open_parts(config: LiveConfig, report: Report) -> Parts:
             [Outlet(sink, only=only, report=report) for sink, only in opened.sinks],
             config.batch,
             config.score,
-            {c.name: c.score for c in settings if c.score is not None},
-            {name: MaskCarrier() for name in names},
+            followers=_followers(follows),
             closed=opened.closed,
             last=stack.pop_all(),
         )
@@ -106,27 +108,50 @@ def replay_parts(config: LiveConfig, folder: Path, report: Report) -> Parts:
     check_outputs(config.outputs)
     recording = open_recording(folder)
     with ExitStack() as stack:
-        model, engine = _engine(config, stack)
+        follows = _recorded(recording, config)
+        model, engine = _engine(config, stack, follows)
         recording.check_model(model)
-        opened = open_outputs(config.outputs, recording.made, recording.cameras, list, times=False)
+        opened = open_outputs(config.outputs, recording.made, follows, list, times=False)
         for note in opened.notes:
             report(note)
         outlets = [Outlet(sink, only=only, report=report) for sink, only in opened.sinks]
         inference = Inference(engine, engine.metadata.preprocess)
-        carriers = {name: MaskCarrier() for name in recording.cameras}
-        score = config.score
         last = stack.pop_all()
-        return Parts([], inference, outlets, score=score, followers=carriers, last=last)
+        return Parts([], inference, outlets, followers=_followers(follows), last=last)
+
+
+def _follow(follow: FollowConfig, score: float) -> FollowConfig:
+    """The settings of a camera, with a score in any case."""
+    own = score if follow.score is None else follow.score
+    return FollowConfig(score=own, zones=follow.zones, lines=follow.lines)
+
+
+def _recorded(recording: Recording, config: LiveConfig) -> dict[str, FollowConfig]:
+    """How the cameras of a recording were followed; with another score where one is asked for."""
+    made = recording.made
+    asked = "score" in config.model_fields_set
+    follows = {name: made.cameras.get(name, FollowConfig()) for name in recording.cameras}
+    if asked:
+        follows = {n: f.model_copy(update={"score": config.score}) for n, f in follows.items()}
+    return {name: _follow(follow, made.score) for name, follow in follows.items()}
+
+
+def _followers(follows: Mapping[str, FollowConfig]) -> dict[str, Follower]:
+    rules = {n: TrackerRules(f.score or 0.0) for n, f in follows.items()}
+    return {n: TrackFollower(rules[n], f.zones, f.lines) for n, f in follows.items()}
 
 
 def _capture(camera: CameraConfig) -> CaptureOptions:
     return CaptureOptions(decode=camera.decode, loop=camera.loop)
 
 
-def _engine(config: LiveConfig, stack: ExitStack) -> tuple[Path, Engine]:
+def _engine(
+    config: LiveConfig, stack: ExitStack, follows: Mapping[str, FollowConfig]
+) -> tuple[Path, Engine]:
     """The model's file and the engine that runs it, closed with the stack."""
     model = config.model or default_model(config.engine)
-    least = min([config.score, *(c.score for c in config.cameras if c.score is not None)])
+    scores = [follow.score or 0.0 for follow in follows.values()]
+    least = low_score(min(scores, default=config.score))
     engine = open_engine(model, config.engine, config.threads, least)
     close: Callable[[], None] | None = getattr(engine, "close", None)
     if close is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,9 @@ import numpy.typing as npt
 from centermask_edge.errors import require
 from centermask_edge.instances import Instances
 from centermask_edge.live.draw import draw
+from centermask_edge.live.outputs.places_overlay import draw_places
 from centermask_edge.live.result import Event, Result
+from centermask_edge.live.track.place_config import FollowConfig
 
 Image = npt.NDArray[np.uint8]
 Draw = Callable[[Result], Image]
@@ -23,15 +25,20 @@ _MOST_FLASHES = 3
 _INK, _PAPER, _ALARM = (255, 255, 255), (24, 24, 24), (40, 40, 230)
 
 
-def annotate(result: Result, events: tuple[Event, ...] | None = None) -> Image:
+def annotate(
+    result: Result, events: tuple[Event, ...] | None = None, follow: FollowConfig | None = None
+) -> Image:
     """A copy of the result's picture with all that is known about it drawn in.
 
     Args:
         result: whose instances are drawn in the colours of their tracks, labelled with them.
         events: flashed; the result's own where None.
+        follow: its camera's zones and lines, drawn with their counts.
     """
     colors = [int(t) - 1 if t else i for i, t in enumerate(result.track_ids)]
     image = draw(result.frame.image, _labelled(result), None, colors)
+    if follow is not None:
+        draw_places(image, follow, result.tallies)
     age = f"{1000 * result.age_s:.0f} ms"
     _line(image, f"{result.frame.camera}  {age}", 0, _PAPER)
     shown = result.events if events is None else events
@@ -82,10 +89,17 @@ def _frame(image: Image) -> None:
 
 
 class Overlay:
-    """``annotate``, with each event flashed for a while; for any number of cameras and threads."""
+    """``annotate``, with each event flashed for a while; for any number of cameras and threads.
 
-    def __init__(self, flash_s: float = FLASH_S) -> None:
-        self._flash_s = flash_s
+    Args:
+        flash_s: how long an event is shown.
+        places: zones and lines of cameras, by name.
+    """
+
+    def __init__(
+        self, flash_s: float = FLASH_S, places: Mapping[str, FollowConfig] | None = None
+    ) -> None:
+        self._flash_s, self._places = flash_s, places or {}
         self._events: dict[str, tuple[Event, ...]] = {}
         self._lock = threading.Lock()
 
@@ -97,7 +111,7 @@ class Overlay:
             fresh = [e for e in (*before, *result.events) if now - e.time_s < self._flash_s]
             self._events[camera] = tuple(fresh[-_MOST_FLASHES:])
             shown = self._events[camera]
-        return annotate(result, shown)
+        return annotate(result, shown, self._places.get(camera))
 
 
 class DrawnOnce:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from centermask_edge.instances import Instances
-from centermask_edge.live.result import Event, Result
+from centermask_edge.live.result import Event, Result, Tally
 from centermask_edge.masks import encode_rle
 
 SCHEMA = "centermask-edge/2"
@@ -52,6 +52,17 @@ class EventLine(_Closed):
     time: Annotated[str | None, Field(description="wall clock, ISO 8601 in UTC")] = None
 
 
+class PlaceLine(_Closed):
+    """What a zone or a line has counted since the start."""
+
+    place: str
+    inside: Annotated[
+        int | None, Field(ge=0, description="objects in the zone now; null for a line")
+    ]
+    ins: Annotated[int, Field(alias="in", ge=0, description="entries, or crossings in")]
+    outs: Annotated[int, Field(alias="out", ge=0, description="those who left, or crossings out")]
+
+
 class ModeLine(_Closed):
     """What the governor asked of the frame."""
 
@@ -77,6 +88,7 @@ class ResultLine(_Closed):
     mode: ModeLine
     instances: list[InstanceLine]
     events: list[EventLine]
+    places: list[PlaceLine]
 
 
 def json_schema() -> dict[str, Any]:
@@ -121,6 +133,7 @@ def result_line(result: Result, *, times: bool = True) -> dict[str, Any]:
         _instance(result.instances, i, int(ids[i])) for i in range(len(result.instances))
     ]
     line["events"] = [event_line(event, times=times) for event in result.events]
+    line["places"] = [_place(tally) for tally in result.tallies]
     return line
 
 
@@ -137,6 +150,10 @@ def _instance(found: Instances, i: int, track: int) -> dict[str, Any]:
         "box": [round(float(v), 2) for v in found.boxes[i]],
         "mask": {"x": x, "y": y, "size": rle["size"], "counts": rle["counts"]},
     }
+
+
+def _place(tally: Tally) -> dict[str, Any]:
+    return {"place": tally.place, "inside": tally.inside, "in": tally.ins, "out": tally.outs}
 
 
 def event_line(event: Event, *, times: bool = True) -> dict[str, Any]:

@@ -14,7 +14,8 @@ Bools = NDArray[np.bool_]
 Doubles = NDArray[np.float64]
 
 
-def _pixels(points: Sequence[Point], unit: Unit, size: tuple[int, int]) -> Doubles:
+def pixels(points: Sequence[Point], unit: Unit, size: tuple[int, int]) -> Doubles:
+    """Points of a zone or line in pixels of a picture of ``size`` (height, width)."""
     scale = (size[1], size[0]) if unit is Unit.RELATIVE else (1, 1)
     return np.array(points, np.float64) * np.array(scale, np.float64)
 
@@ -44,7 +45,7 @@ def polygon(corners: Doubles, height: int, width: int) -> Bools:
 
 def zone_area(zone: ZoneConfig, size: tuple[int, int]) -> Bools:
     """Pixels of a zone in a picture of ``size`` (height, width), bool of that shape."""
-    return polygon(_pixels(zone.points, zone.unit, size), *size)
+    return polygon(pixels(zone.points, zone.unit, size), *size)
 
 
 def line_sides(line: LineConfig, size: tuple[int, int]) -> tuple[Bools, Bools]:
@@ -52,7 +53,7 @@ def line_sides(line: LineConfig, size: tuple[int, int]) -> tuple[Bools, Bools]:
 
     Only those before the line, not those beyond its ends.
     """
-    start, end = _pixels((line.start, line.end), line.unit, size)
+    start, end = pixels((line.start, line.end), line.unit, size)
     along_x, along_y = end - start
     x = np.arange(size[1])[None, :] + 0.5 - start[0]
     y = np.arange(size[0])[:, None] + 0.5 - start[1]

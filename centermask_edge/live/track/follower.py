@@ -22,7 +22,8 @@ def low_score(score: float) -> float:
 class TrackFollower:
     """What ``live.finish.Rules`` takes as the follower of a camera.
 
-    Give it the instances from ``low_score`` on; it leaves out those that belong to no object.
+    Give it the instances from ``low_score`` on or more; those that belong to no object are left
+    out, and frames without masks get the last ones of their objects, moved with the boxes.
 
     Args:
         rules: how objects are followed.
@@ -37,10 +38,13 @@ class TrackFollower:
         lines: Sequence[LineConfig] = (),
     ) -> None:
         self._tracker = Tracker(rules)
+        self._least = low_score(self._tracker.rules.score)
         self._places = Places(zones, lines)
 
     def __call__(self, frame: Frame, instances: Instances, masks: bool = True) -> Found:
         """Instances, their identities, and what zones and lines saw; see ``Follower``."""
-        found, ids = self._tracker.follow(instances, frame.arrival_s, masks)
+        seen = instances.above(self._least)
+        found, ids = self._tracker.follow(seen, frame.arrival_s, masks)
         followed = set(self._tracker.ids.tolist())
-        return found, ids, self._places.see(found, ids, frame.arrival_s, followed)
+        events = self._places.see(found, ids, frame.arrival_s, followed)
+        return Found(found, ids, events, self._places.tallies())

@@ -81,6 +81,21 @@ class LineConfig(_Place):
         return self
 
 
+class FollowConfig(BaseModel):
+    """How the objects of a camera are followed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    score: float | None = Field(None, ge=0, le=1, description="Least box score, of this camera.")
+    zones: tuple[ZoneConfig, ...] = Field((), description="Areas; who enters and leaves is told.")
+    lines: tuple[LineConfig, ...] = Field((), description="Lines; who crosses them is counted.")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> FollowConfig:
+        check_names(self.zones, self.lines)
+        return self
+
+
 def check_names(zones: Sequence[ZoneConfig], lines: Sequence[LineConfig]) -> None:
     """Nothing, if all names of a camera differ.
 

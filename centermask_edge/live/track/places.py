@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from centermask_edge.instances import Instances
-from centermask_edge.live.result import Event
+from centermask_edge.live.result import Event, Tally
 from centermask_edge.live.track.areas import Bools, count_in, line_sides, zone_area
 from centermask_edge.live.track.place_config import LineConfig, ZoneConfig
 from centermask_edge.masks import Crop
@@ -77,6 +77,7 @@ class Zone:
         self.config = config
         self._area: _OfSize[Bools] = _OfSize(lambda size: zone_area(config, size))
         self._visits: dict[int, _Visit] = {}
+        self._entered = self._left = 0
 
     def see(self, seen: Seen) -> Event | None:
         """What the next frame of that object shows."""
@@ -88,10 +89,12 @@ class Zone:
             visit = self._visits[seen.track] = _Visit(seen.time_s)
         elif share <= self.config.outside:
             del self._visits[seen.track]
+            self._left += visit.told
             return seen.event("leave", self.config.name) if visit.told else None
         if visit.told or seen.time_s - visit.since_s < self.config.dwell_s:
             return None
         visit.told = True
+        self._entered += 1
         return seen.event("enter", self.config.name)
 
     def keep(self, tracks: Container[int]) -> None:
@@ -101,6 +104,10 @@ class Zone:
     def occupants(self) -> list[int]:
         """Identities of those who entered and did not leave, lost ones included."""
         return [track for track, visit in self._visits.items() if visit.told]
+
+    def tally(self) -> Tally:
+        """What it has counted."""
+        return Tally(self.config.name, len(self.occupants()), self._entered, self._left)
 
 
 class Line:
@@ -114,6 +121,7 @@ class Line:
         self.config = config
         self._sides: _OfSize[tuple[Bools, Bools]] = _OfSize(lambda size: line_sides(config, size))
         self._side: dict[int, Side] = {}
+        self._ins = self._outs = 0
 
     def see(self, seen: Seen) -> Event | None:
         """What the next frame of that object shows."""
@@ -126,15 +134,21 @@ class Line:
         was = self._side.get(seen.track)
         if right >= self.config.over * before:
             self._side[seen.track] = "right"
+            self._ins += was == "left"
             return seen.event("cross", self.config.name, "in") if was == "left" else None
         if left >= self.config.over * before:
             self._side[seen.track] = "left"
+            self._outs += was == "right"
             return seen.event("cross", self.config.name, "out") if was == "right" else None
         return None
 
     def keep(self, tracks: Container[int]) -> None:
         """Forgets all other objects."""
         self._side = {t: side for t, side in self._side.items() if t in tracks}
+
+    def tally(self) -> Tally:
+        """What it has counted."""
+        return Tally(self.config.name, None, self._ins, self._outs)
 
 
 class Places:
@@ -173,6 +187,10 @@ class Places:
         seen = list(_seen(found, ids, time_s))
         events = (place.see(one) for place in self._places for one in seen)
         return tuple(event for event in events if event is not None)
+
+    def tallies(self) -> tuple[Tally, ...]:
+        """What each has counted: zones, then lines."""
+        return tuple(place.tally() for place in self._places)
 
 
 def _seen(found: Instances, ids: NDArray[np.int64], time_s: float) -> Iterator[Seen]:
