@@ -13,7 +13,7 @@ import numpy.typing as npt
 from centermask_edge.errors import require
 from centermask_edge.instances import Instances
 from centermask_edge.live.draw import draw
-from centermask_edge.live.outputs.places_overlay import draw_places
+from centermask_edge.live.outputs.places_overlay import PlacesDrawing
 from centermask_edge.live.result import Event, Result
 from centermask_edge.live.track.place_config import FollowConfig
 
@@ -36,9 +36,15 @@ def annotate(
         follow: its camera's zones and lines, drawn with their counts.
     """
     colors = [int(t) - 1 if t else i for i, t in enumerate(result.track_ids)]
-    image = draw(result.frame.image, _labelled(result), None, colors)
-    if follow is not None:
-        draw_places(image, follow, result.tallies)
+    if follow is None or not (follow.zones or follow.lines):
+        image = draw(result.frame.image, _labelled(result), None, colors)
+    else:
+        # Outlines under the objects: they would cut through the labels.
+        places = PlacesDrawing(follow, result.tallies, result.instances.source_size)
+        ground = np.array(result.frame.image, order="C")
+        places.outline(ground)
+        image = draw(ground, _labelled(result), None, colors)
+        places.label(image)
     age = f"{1000 * result.age_s:.0f} ms"
     _line(image, f"{result.frame.camera}  {age}", 0, _PAPER)
     shown = result.events if events is None else events

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from centermask_edge.errors import require
 from centermask_edge.live.result import Tally
 from centermask_edge.live.track.areas import Doubles, pixels
-from centermask_edge.live.track.place_config import FollowConfig, LineConfig, ZoneConfig
+from centermask_edge.live.track.place_config import FollowConfig, LineConfig, Point, ZoneConfig
 
 Image = npt.NDArray[np.uint8]
 Color = tuple[int, int, int]
@@ -26,56 +26,74 @@ _SHIFT = 4
 _FAR = 8.0  # pictures; beyond, OpenCV's integers would be too small
 
 
-def draw_places(image: Image, follow: FollowConfig, tallies: Sequence[Tally]) -> None:
-    """Draws a camera's zones and lines into its picture, in place.
+class PlacesDrawing:
+    """The zones and lines of one picture: first their outlines, and over the objects their names.
 
     A zone is white, and amber while somebody is in it; the arrow at a line points ``in``.
 
     Args:
-        image: uint8 (H, W, 3) BGR.
         follow: the zones and lines.
         tallies: what they have counted, by their names; may be missing.
+        size: (height, width) of the picture.
     """
-    counted = {tally.place: tally for tally in tallies}
-    taken: list[Box] = []
-    for zone in follow.zones:
-        tally = counted.get(zone.name)
-        corners = _corners(zone.points, zone, image)
+
+    def __init__(
+        self, follow: FollowConfig, tallies: Sequence[Tally], size: tuple[int, int]
+    ) -> None:
+        counted = {tally.place: tally for tally in tallies}
+        self._strokes: list[tuple[list[Stroke], Color]] = []
+        self._labels: list[tuple[str, Doubles, Color]] = []
+        for zone in follow.zones:
+            self._add_zone(zone, counted.get(zone.name), size)
+        for line in follow.lines:
+            self._add_line(line, counted.get(line.name), size)
+
+    def _add_zone(self, zone: ZoneConfig, tally: Tally | None, size: tuple[int, int]) -> None:
+        corners = _corners(zone.points, zone, size)
         color = _BUSY if tally is not None and tally.inside else _QUIET
         edges = list(zip(corners, np.roll(corners, -1, axis=0), strict=True))
-        _strokes(image, edges, color)
-        at = corners[np.lexsort((corners[:, 0], -corners[:, 1]))[0]]
+        self._strokes.append((edges, color))
         words = zone.name if tally is None else f"{zone.name}: {tally.inside}"
-        _label(image, words, at, color, taken)
-    for line in follow.lines:
-        tally = counted.get(line.name)
-        start, end = _corners((line.start, line.end), line, image)
-        tip = _line(image, start, end)
+        lowest = corners[np.lexsort((corners[:, 0], -corners[:, 1]))[0]]
+        self._labels.append((words, lowest, color))
+
+    def _add_line(self, line: LineConfig, tally: Tally | None, size: tuple[int, int]) -> None:
+        start, end = _corners((line.start, line.end), line, size)
+        arrow = _arrow(start, end, 0.06 * min(size))
+        self._strokes.append(([(start, end), *arrow], _QUIET))
         words = line.name if tally is None else f"{line.name}: in {tally.ins}, out {tally.outs}"
-        _label(image, words, tip, _QUIET, taken)
+        self._labels.append((words, arrow[0][1], _QUIET))
+
+    def outline(self, image: Image) -> None:
+        """Outlines and arrows, in place; uint8 (H, W, 3) BGR."""
+        for lines, color in self._strokes:
+            _draw_lines(image, lines, color)
+
+    def label(self, image: Image) -> None:
+        """Names and counts, in place; uint8 (H, W, 3) BGR."""
+        taken: list[Box] = []
+        for words, at, color in self._labels:
+            _label(image, words, at, color, taken)
 
 
 def _corners(
-    points: Sequence[tuple[float, float]], place: ZoneConfig | LineConfig, image: Image
+    points: Sequence[Point], place: ZoneConfig | LineConfig, size: tuple[int, int]
 ) -> Doubles:
-    height, width = image.shape[:2]
-    limit = _FAR * max(height, width)
-    return np.clip(pixels(points, place.unit, (height, width)), -limit, limit)
+    limit = _FAR * max(size)
+    return np.clip(pixels(points, place.unit, size), -limit, limit)
 
 
-def _line(image: Image, start: Doubles, end: Doubles) -> Doubles:
-    """Draws a line and its arrow; returns the arrow's tip."""
-    size = 0.06 * min(image.shape[:2])
+def _arrow(start: Doubles, end: Doubles, size: float) -> list[Stroke]:
+    """Across the middle of a line to its right: the shaft, then two barbs."""
     along = size * (end - start) / max(float(np.hypot(*(end - start))), 1e-9)
     right = np.array([-along[1], along[0]])  # of the way, as rows count downwards
     middle = (start + end) / 2
-    tip: Doubles = middle + right
+    tip = middle + right
     barbs = [(tip, tip - 0.4 * right + side * 0.3 * along) for side in (1, -1)]
-    _strokes(image, [(start, end), (middle - right, tip), *barbs], _QUIET)
-    return tip
+    return [(middle - right, tip), *barbs]
 
 
-def _strokes(image: Image, lines: Sequence[Stroke], color: Color) -> None:
+def _draw_lines(image: Image, lines: Sequence[Stroke], color: Color) -> None:
     """Lines in a colour with a dark edge, to be seen on any ground."""
     cv2: Any = require("cv2", extra="cpu", why="draw zones and lines")
     thick = max(round(min(image.shape[:2]) / 300), 1)
