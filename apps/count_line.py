@@ -1,10 +1,7 @@
-"""Counts who crosses a line in a camera's picture, each way.
+"""Counts who crosses a line in a camera's picture; from its left to its right is in.
 
-    python apps/count_line.py                                   # the bundled clip
-    python apps/count_line.py rtsp://USER:PASSWORD@HOST/live 0.2,0.9 0.8,0.9
-
-The line goes from the first point to the second, in shares of width and height. From its left to
-its right is in. Ctrl-C ends with the counts.
+python apps/count_line.py                                   # the bundled clip
+python apps/count_line.py rtsp://HOST/live 0.2,0.9 0.8,0.9  # its ends, as shares of the picture
 """
 
 from __future__ import annotations
@@ -30,7 +27,6 @@ from centermask_edge.live.track.place_config import LineConfig
 from centermask_edge.live.track.tracker import TrackerRules
 
 CLIP = str(files("centermask_edge").joinpath("_clips", "people.mp4"))
-SCORE = 0.4
 
 
 def main(address: str = CLIP, start: str = "0.5,1", end: str = "0.5,0") -> None:
@@ -40,17 +36,17 @@ def main(address: str = CLIP, start: str = "0.5,1", end: str = "0.5,0") -> None:
         line = LineConfig.model_validate(ends)
     except ValueError:
         raise ConfigError(f"{start} {end}: wanted two points, as 0.2,0.9 0.8,0.9") from None
-    camera = open_camera(address, name="camera")
-    engine = open_engine(default_model(), min_score=low_score(SCORE))
+    engine = open_engine(default_model(), min_score=low_score(TrackerRules().score))
     console = Console()
 
     def tell(result: Result) -> None:
         for event in result.events:
             console.print(f"{result.frame.pts_s:7.1f} s  {event_text(event)}")
 
-    followers = {"camera": TrackFollower(TrackerRules(SCORE), lines=[line])}
     inference = Inference(engine, engine.metadata.preprocess)
-    parts = Parts([camera], inference, [Outlet(Callback(tell, queue=LINES))], followers=followers)
+    cameras, outlets = [open_camera(address, name="camera")], [Outlet(Callback(tell, queue=LINES))]
+    follow = TrackFollower(lines=[line])
+    parts = Parts(cameras, inference, outlets, followers={"camera": follow})
     for tally in run(parts, Limits(), LineView(console)).last.cameras[0].tallies:
         console.print(f"in {tally.ins}, out {tally.outs}")
 
