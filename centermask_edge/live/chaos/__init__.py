@@ -1,0 +1,1 @@
+"""Cameras that misbehave on a schedule, to see what outputs and alarms make of it."""
