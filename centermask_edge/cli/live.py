@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -176,6 +177,14 @@ def command(
     soak: Annotated[
         bool, typer.Option("--soak", help="Watch for leaks; exit code 3 if there is one.")
     ] = False,
+    chaos: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCHEDULE",
+            help="Serve the files given as cameras that go wrong, e.g. freeze@10+5,reset@20 or "
+            "random, and read them back.",
+        ),
+    ] = None,
     metrics: Annotated[
         int | None,
         typer.Option(metavar="PORT", help="Prometheus metrics at http://127.0.0.1:PORT/metrics."),
@@ -212,9 +221,11 @@ def command(
     settings = _settings(config, cameras or [], given)
     console = Console(stderr=True)
     if replay is not None:
+        if chaos is not None:
+            raise ConfigError("--chaos needs cameras; a replay has none")
         raise typer.Exit(_replay(console, replay, settings))
     limits = _limits(settings, seconds, soak, metrics)
-    raise typer.Exit(_live(console, settings, limits, _view(console, plain)))
+    raise typer.Exit(_live(console, settings, limits, _view(console, plain), chaos))
 
 
 def _limits(settings: LiveConfig, seconds: float | None, soak: bool, metrics: int | None) -> Limits:
@@ -225,14 +236,21 @@ def _limits(settings: LiveConfig, seconds: float | None, soak: bool, metrics: in
     return Limits(seconds, age, soak, metrics)
 
 
-def _live(console: Console, settings: LiveConfig, limits: Limits, view: View) -> int:
+def _live(
+    console: Console, settings: LiveConfig, limits: Limits, view: View, chaos: str | None
+) -> int:
     from centermask_edge.live.runtime import run
     from centermask_edge.live.wiring import Reports, open_parts
 
     reports = Reports()
-    parts = open_parts(settings, reports)
-    reports.listen(view.line)
-    return _tell(console, run(parts, limits, view), settings)
+    with ExitStack() as stack:
+        if chaos is not None:
+            from centermask_edge.live.chaos.rehearsal import rehearse
+
+            settings = rehearse(settings, chaos, reports, stack)
+        parts = open_parts(settings, reports)
+        reports.listen(view.line)
+        return _tell(console, run(parts, limits, view), settings)
 
 
 def _replay(console: Console, folder: Path, settings: LiveConfig) -> int:
