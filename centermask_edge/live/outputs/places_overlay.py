@@ -21,8 +21,6 @@ Stroke = tuple[Doubles, Doubles]
 _QUIET: Color = (255, 255, 255)
 _BUSY: Color = (0, 190, 255)
 _INK: Color = (24, 24, 24)
-# OpenCV draws between pixels when told so: 1/16 of one.
-_SHIFT = 4
 _FAR = 8.0  # pictures; beyond, OpenCV's integers would be too small
 
 
@@ -97,14 +95,14 @@ def _draw_lines(image: Image, lines: Sequence[Stroke], color: Color) -> None:
     """Lines in a colour with a dark edge, to be seen on any ground."""
     cv2: Any = require("cv2", extra="cpu", why="draw zones and lines")
     thick = max(round(min(image.shape[:2]) / 300), 1)
-    ends = [(_fine(a), _fine(b)) for a, b in lines]
-    for ink, wide in ((_INK, thick + 2), (color, thick)):
+    ends = [(_pixel(a), _pixel(b)) for a, b in lines]
+    for ink, wide in ((_INK, thick + 3), (color, thick)):
         for a, b in ends:
-            cv2.line(image, a, b, ink, wide, cv2.LINE_AA, _SHIFT)
+            cv2.line(image, a, b, ink, wide, cv2.LINE_AA)
 
 
-def _fine(point: Doubles) -> tuple[int, int]:
-    x, y = np.rint((point - 0.5) * 2**_SHIFT).astype(int).tolist()
+def _pixel(point: Doubles) -> tuple[int, int]:
+    x, y = np.rint(point).astype(int).tolist()
     return x, y
 
 
