@@ -170,7 +170,8 @@ def test_a_recording_with_settings_of_another_kind_is_refused(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     head = {"schema": "centermask-edge-recording/1", "model_sha256": "", "engine": "", "threads": 0}
-    for cameras in ([], {"door": {"zones": [{"name": "hall", "points": [[0, 0]]}]}}):
+    wrong: list[Any] = [[], {"door": {"zones": [{"name": "hall", "points": [[0, 0]]}]}}]
+    for cameras in wrong:
         text = json.dumps({**head, "score": 0.4, "cameras": cameras})
         (tmp_path / "index.jsonl").write_text(text + "\n")
         assert main(["live", "--replay", str(tmp_path), "--model", str(tiny)]) == 2
