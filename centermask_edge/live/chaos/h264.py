@@ -22,7 +22,8 @@ def nal_units(stream: bytes) -> Iterator[bytes]:
     [b'\t\x10', b'e\x07']
     """
     starts = [found.end() for found in _START.finditer(stream)]
-    for begin, end in zip(starts, [*(at - 3 for at in starts[1:]), len(stream)], strict=True):
+    ends = [*(at - 3 for at in starts[1:]), len(stream)]
+    for begin, end in zip(starts, ends, strict=False):
         # A start code may have a zero more, and a unit never ends with one.
         unit = stream[begin:end].rstrip(b"\0")
         if unit:
@@ -37,8 +38,8 @@ def kind(unit: bytes) -> int:
 def flat_picture(width: int, height: int, number: int = 0) -> tuple[bytes, bytes, bytes]:
     """A grey picture as SPS, PPS and one key slice, valid in every decoder.
 
-    Each macroblock is predicted from its neighbours and adds nothing: 7 bits. So 7680 x 4320 takes
-    113 kB here and 50 MB in whoever decodes it.
+    Each macroblock is predicted from its neighbours and adds nothing: 8 bits. So 7680 x 4320 takes
+    130 kB here and 50 MB in whoever decodes it.
 
     Args:
         width: pixels, a multiple of 16.
@@ -50,8 +51,9 @@ def flat_picture(width: int, height: int, number: int = 0) -> tuple[bytes, bytes
         raise ValueError(f"{width}x{height}: wanted multiples of {_MACROBLOCK}")
     # First macroblock, only I slices (7), parameters 0; frame_num; number; marking; quantizer.
     head = _Bits().golomb(0, 7, 0).fixed(0, 4).golomb(number).fixed(0, 2).golomb(0)
-    # Intra 16x16 from the mean (mb_type 3), chroma from the mean, the same quantizer.
-    macroblock = _Bits().golomb(3, 0, 0).text
+    # Intra 16x16 from the mean (mb_type 3), chroma from the mean, the same quantizer, and no
+    # coefficients (table 9-5).
+    macroblock = _Bits().golomb(3, 0, 0).fixed(1, 1).text
     picture = _Bits(head.text + macroblock * (columns * rows))
     units = (b"\x67", _sps(columns, rows)), (b"\x68", _pps()), (b"\x65", picture)
     sps, pps, slice_unit = (first + bits.payload() for first, bits in units)

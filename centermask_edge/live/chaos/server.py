@@ -27,7 +27,7 @@ class ServedCamera:
     def __init__(self, server: FaultServer, camera: ChaosCamera, access: Access | None) -> None:
         self._server, self._camera = server, camera
         scheme = "http" if camera.conditions.reel.codec is Codec.MJPEG else "rtsp"
-        user = "" if access is None else f"{quote(access.user)}:{quote(access.password)}@"
+        user = "" if access is None else f"{_quoted(access.user)}:{_quoted(access.password)}@"
         self.address = f"{scheme}://{user}127.0.0.1:{camera.port}/{PATH}"
 
     @property
@@ -46,6 +46,10 @@ class ServedCamera:
     def frames_due(self) -> int:
         """Frames that it has shown since it was made, or would have with nothing wrong."""
         return self._camera.conditions.number()
+
+
+def _quoted(word: str) -> str:
+    return quote(word, safe="")
 
 
 class FaultServer:
