@@ -9,6 +9,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import sections_kernels
+import sections_model
+import tables
 
 SCRIPT = Path(__file__).parents[1] / "docs" / "generate.py"
 
@@ -20,8 +23,8 @@ def generate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "RESULTS", tmp_path)
-    monkeypatch.setattr(module, "GPU_RESULTS", tmp_path / "gpu")
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    monkeypatch.setattr(tables, "GPU_RESULTS", tmp_path / "gpu")
     return module
 
 
@@ -32,8 +35,8 @@ def write(folder: Path, name: str, data: object) -> None:
 def test_pages_are_up_to_date(
     generate: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(generate, "RESULTS", SCRIPT.parent / "results")
-    monkeypatch.setattr(generate, "GPU_RESULTS", SCRIPT.parents[1] / "bench" / "results")
+    monkeypatch.setattr(tables, "RESULTS", SCRIPT.parent / "results")
+    monkeypatch.setattr(tables, "GPU_RESULTS", SCRIPT.parents[1] / "bench" / "results")
     monkeypatch.setattr(sys, "argv", ["generate.py", "--check"])
     assert generate.main() == 0, capsys.readouterr().out + "run: make docs"
 
@@ -60,7 +63,7 @@ def test_precision_is_a_table_with_a_dash_where_no_object_is(
 ) -> None:
     one = {"ap": 31.26, "ap50": 60.0, "ap75": 30, "small": -1.0, "medium": 20.04, "large": 50.0}
     write(tmp_path, "ap", {"images": 10, "engine": "openvino", "box": one, "mask": one})
-    filled = generate.average_precision()
+    filled = sections_model.average_precision()
     assert "| mask | 31.3 | 60.0 | 30.0 | - | 20.0 | 50.0 |" in filled
     assert filled.endswith("images 10, engine openvino.")
 
@@ -74,7 +77,7 @@ def test_kernels_show_their_largest_error(generate: ModuleType, tmp_path: Path) 
     row = {"kernel": "roi_align", "kind": "float32", "cases": 3, "failures": [], "unit": ""}
     rows = [{**row, "worst": 2.17e-7, "exact": False}, {**row, "worst": 0.0, "exact": True}]
     write(tmp_path, "kernels", {"device": "host", "rows": rows})
-    filled = generate.kernels()
+    filled = sections_kernels.kernels()
     assert "| roi_align | float32 | 3 | 0 | 2.2e-07 |" in filled
     assert "| 0 | equal to the bit |" in filled
     assert filled.endswith("device host.")
@@ -92,6 +95,6 @@ def test_a_gpu_result_is_a_table(generate: ModuleType, tmp_path: Path) -> None:
     }
     result = {"date": "2026-01-02", "environment": {"gpu": "A GPU"}, "timings": [timing]}
     write(tmp_path / "gpu", "a", result)
-    filled = generate.gpu()
+    filled = sections_kernels.gpu()
     assert "| roi_align: K 50 | 12.3 | - | 1000 | 0.50 | torch 7.2x |" in filled
     assert filled.endswith("gpu A GPU, date 2026-01-02.")

@@ -205,7 +205,8 @@ def _between(
     shape[axis] = -1
     share = (at - before).clip(0, 1).astype(np.float32).reshape(shape)
     low, high = values.take(before, axis=axis), values.take(after, axis=axis)
-    return low + (high - low) * share
+    mixed: NDArray[np.float32] = low + (high - low) * share
+    return mixed
 
 
 def _textured(random: np.random.Generator, height: int, width: int) -> Picture:

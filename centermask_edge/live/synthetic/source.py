@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl
 
 from centermask_edge.errors import SourceError
@@ -63,7 +64,7 @@ def parse_synthetic(text: str) -> SyntheticAddress:
         elif key == "frames":
             frames = int(_number(text, key, value, *_RANGES[key], whole=True))
         elif key in _RANGES:
-            chosen = int(_number(text, key, value, *_RANGES[key], whole=True))
+            chosen: Any = int(_number(text, key, value, *_RANGES[key], whole=True))
             scene = replace(scene, **{key: chosen})
         else:
             raise SourceError(f"{text}: no option {key!r}; there are fps, {', '.join(_RANGES)}")
