@@ -39,9 +39,13 @@ def read_bgr(sample: Sample) -> NDArray[np.uint8]:
         DatasetError: it cannot be decoded or is not of the size its annotations state.
     """
     pillow = require("PIL.Image", extra="train", why="read training pictures")
+    ops = require("PIL.ImageOps", extra="train", why="read training pictures")
     try:
         with pillow.open(sample.path) as picture:
-            rgb = np.asarray(picture.convert("RGB"))
+            # As it is shown, unless the annotations state the size of the pixels as stored.
+            upright = ops.exif_transpose(picture)
+            stated = upright.size == (sample.width, sample.height)
+            rgb = np.asarray((upright if stated else picture).convert("RGB"))
     # Damaged bytes make a decoder fail in any way: SyntaxError, ValueError, DecompressionBombError.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]

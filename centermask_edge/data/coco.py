@@ -1,6 +1,7 @@
-"""COCO-format annotations as plain arrays.
+"""Annotations in COCO's form, and as plain arrays.
 
-Shape legend: G objects, I regions to ignore.
+Every other format is brought to this one (see :mod:`centermask_edge.data.dataset`), because it is
+what the evaluation protocol speaks. Shape legend: G objects, I regions to ignore.
 """
 
 from __future__ import annotations
@@ -20,6 +21,33 @@ from centermask_edge.errors import DatasetError
 
 # A box around this many others, in a picture without masks, stands for a group.
 _GROUP_MEMBERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """A set as it was read, not yet matched with a model's classes.
+
+    Attributes:
+        path: what was read; every message names it.
+        folder: the file names of ``content`` are relative to it.
+        content: COCO's lists ``images``, ``annotations`` and ``categories``.
+    """
+
+    path: Path
+    folder: Path
+    content: dict[str, Any]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the categories, in order, each once.
+
+        Raises:
+            DatasetError: a category without a name.
+        """
+        try:
+            return tuple(dict.fromkeys(str(c["name"]) for c in self.content["categories"]))
+        except (KeyError, TypeError) as error:
+            raise DatasetError(f"{self.path} has a category without a name: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,23 +157,40 @@ def _sample(
     )
 
 
+def read_coco_file(path: Path) -> Annotations:
+    """The content of a COCO json file, whose pictures are in ``images/`` beside it.
+
+    Raises:
+        DatasetError: unreadable, or without COCO's three lists.
+    """
+    return Annotations(path, path.parent / "images", _read(path))
+
+
 def read_coco(path: Path, classes: Sequence[str]) -> list[Sample]:
-    """Pictures of a COCO json file, in file order; those in ``images/`` beside it.
+    """:func:`samples_of` a COCO json file.
+
+    Raises:
+        DatasetError: see :func:`read_coco_file` and :func:`samples_of`.
+    """
+    return samples_of(read_coco_file(path), classes)
+
+
+def samples_of(annotations: Annotations, classes: Sequence[str]) -> list[Sample]:
+    """The pictures of a set with the objects of these classes, in the set's order.
 
     Crowds become regions to ignore. In pictures whose objects lack masks, a box that holds the
     centres of four or more smaller boxes is taken for a group and ignored too.
 
     Raises:
-        DatasetError: unreadable file, no category of the wanted classes, or no picture there.
+        DatasetError: a wrong field, no category of the wanted classes, or no picture there.
     """
-    data = _read(path)
+    path, data = annotations.path, annotations.content
     try:
         ids = category_ids(data["categories"], classes)
         by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for annotation in data["annotations"]:
             by_image[annotation["image_id"]].append(annotation)
-        folder = path.parent / "images"
-        samples = [_sample(i, by_image[i["id"]], ids, folder) for i in data["images"]]
+        samples = [_sample(i, by_image[i["id"]], ids, annotations.folder) for i in data["images"]]
     except KeyError as error:
         raise DatasetError(
             f"{path} has a category, image or annotation without the field {error}"

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from centermask_edge.config import ModelConfig, TrainConfig
-from centermask_edge.data.coco import Sample, read_coco
+from centermask_edge.data.coco import Sample
+from centermask_edge.data.dataset import TRAIN, VAL, without
+from centermask_edge.data.dataset import read_samples as read_set
 from centermask_edge.data.sampling import BatchSampler
 from centermask_edge.errors import ConfigError, DatasetError, ModelFileError, require
 from centermask_edge.evaluate.coco import Report, evaluate
@@ -98,15 +100,13 @@ def read_samples(config: TrainConfig, classes: tuple[str, ...]) -> list[Sample]:
         DatasetError: unreadable files, or no object in any picture.
     """
     if not config.annotations:
-        raise ConfigError("no training annotations; name at least one COCO json file")
-    held_out: set[str] = set()
+        raise ConfigError("no training annotations; name at least one COCO json or YOLO yaml file")
+    samples = [s for path in config.annotations for s in read_set(path, classes, TRAIN)]
     if config.val_annotations is not None:
-        held_out = {s.path.name for s in read_coco(config.val_annotations, classes)}
-    samples = [s for path in config.annotations for s in read_coco(path, classes)]
-    kept = [s for s in samples if s.path.name not in held_out]
-    if not any(len(s.boxes) for s in kept):
+        samples = without(samples, read_set(config.val_annotations, classes, VAL))
+    if not any(len(s.boxes) for s in samples):
         raise DatasetError("no training picture has an object of the model's classes")
-    return kept
+    return samples
 
 
 def build_model(
