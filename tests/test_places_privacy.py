@@ -242,3 +242,10 @@ def test_the_program_that_hides_everybody(
     assert left_in < 0.35 < left_out
     with pytest.raises(ConfigError, match="the video to read"):
         program["main"](str(out), str(out))
+
+
+def test_the_edges_of_a_zone_that_fills_the_picture_are_seen() -> None:
+    whole = SQUARE.model_copy(update={"points": ((0, 0), (1, 0), (1, 1), (0, 1))})
+    image = annotate(grey(tallies=(Tally("hall", 0, 0, 0),)), None, FollowConfig(zones=(whole,)))
+    for side in (image[:6, 320], image[-6:, 320], image[240, :6], image[240, -6:]):
+        assert WHITE in side.tolist()

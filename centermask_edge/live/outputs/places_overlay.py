@@ -77,8 +77,11 @@ class PlacesDrawing:
 def _corners(
     points: Sequence[Point], place: ZoneConfig | LineConfig, size: tuple[int, int]
 ) -> Doubles:
-    limit = _FAR * max(size)
-    return np.clip(pixels(points, place.unit, size), -limit, limit)
+    """Where to draw the points: those on the picture's edge a little within it, to be seen."""
+    limit, ends = _FAR * max(size), np.array([size[1], size[0]], np.float64)
+    at = np.clip(pixels(points, place.unit, size), -limit, limit)
+    edge = 1 + min(size) / 300
+    return np.where((at >= 0) & (at <= ends), np.clip(at, edge, ends - 1 - edge), at)
 
 
 def _arrow(start: Doubles, end: Doubles, size: float) -> list[Stroke]:
