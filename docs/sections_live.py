@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tables import not_measured, results, table
+from tables import caption, not_measured, results, table
 
 
 def synthetic() -> str:
@@ -30,6 +30,50 @@ def synthetic() -> str:
     )
 
 
+
+def soak() -> str:
+    """Four cameras at once: ages, fairness, growth."""
+    data = results("soak")
+    if data is None:
+        return not_measured("soak", "python bench/soak.py --json docs/results/soak.json")
+    head = ["camera", "results", "age p50 ms", "p95 ms", "p99 ms"]
+    keys = ("age_p50_ms", "age_p95_ms", "age_p99_ms")
+    rows = [[r["camera"], r["results"], *(f"{r[k]:.0f}" for k in keys)] for r in data["cameras"]]
+    grown = [
+        [g["resource"], g["first"], g["last"], f"{g['low']} to {g['high']}", _yes(g["leaks"])]
+        for g in data["growth"]
+    ]
+    growth = table(["of the process", "first", "last", "slope an hour, 95 %", "leaks"], grown)
+    return (
+        f"{table(head, rows)}\n\n{data['results_per_s']} results a second in all, unfair by "
+        f"{data['unfairness_percent']} %, from {len(rows)} cameras of {data['picture']} at "
+        f"{data['camera_fps']:g} frames a second, {data['minutes']:.1f} minutes. "
+        f"{data['processor']}, {data['date']}.\n\n{growth}"
+    )
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def frames() -> str:
+    """One frame from decoding to drawn masks, by model and number of instances."""
+    data = results("frames")
+    if data is None:
+        return not_measured("frames", "python bench/frames.py --json docs/results/frames.json")
+    stages = ("decode", "preprocess", "dense", "mask_branch", "masks", "draw")
+    head = ["model, instances", *(s.replace("_", " ") for s in stages), "whole", "p95", "best"]
+    rows = [
+        [f"{r['model']}, {r['instances']}"]
+        + [f"{r[f'{s}_ms']:.1f}" for s in stages]
+        + [f"{r[key]:.1f}" for key in ("total_ms", "total_p95_ms", "total_best_ms")]
+        for r in data["frames"]
+    ]
+    return f"{table(head, rows)}\n\nMilliseconds, medians. {caption(data)}"
+
+
 SECTIONS = {
     "synthetic": synthetic,
+    "soak": soak,
+    "frames": frames,
 }
