@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -21,6 +20,7 @@ from centermask_edge.live.chaos.schedule import Change, Mishap
 
 PATH = "live"
 _HOST = "127.0.0.1"
+_WAITING = 100  # connections that are not looked at yet
 # Those that break the connections there are when they begin, and when they are over.
 _BEGIN_NEW = {
     *(Mishap.RESET, Mishap.REFUSE, Mishap.UNAUTHORISED, Mishap.NOT_FOUND),
@@ -49,11 +49,11 @@ class ChaosCamera:
         self.port = 0
         self.connections = 0
         self._changes, self._access, self._told = changes, access, told
-        self._links: dict[Link, asyncio.Task[None]] = {}
-        self._server: asyncio.Server | None = None
-        # Holds the port while nobody listens.
-        self._closed: socket.socket | None = None
+        self._links: set[Link] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._socket: socket.socket | None = None
         self._timer: asyncio.Task[None] | None = None
+        self._over = False
 
     async def open(self) -> None:
         """Listens on a free port.
@@ -62,23 +62,21 @@ class ChaosCamera:
             SourceError: there is none.
         """
         try:
-            self._closed = _bound(0)
-            self.port = int(self._closed.getsockname()[1])
-            await self._listen()
+            self._socket = _bound(0)
+            self.port = int(self._socket.getsockname()[1])
+            self._listen()
         except OSError as error:
             raise SourceError(f"the fault server cannot listen: {error.strerror}") from None
 
     async def close(self) -> None:
         """Breaks off everything."""
-        timer = [] if self._timer is None else [self._timer]
-        for task in timer:
-            task.cancel()
-        self._deaf()
-        if self._closed is not None:
-            self._closed.close()
-        tasks = [*self._links.values(), *timer]
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._tasks.add(self._timer)
+        self._unlisten()
         self._break()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def enter(self, mishap: Mishap | None) -> float:
         """From now on this is wrong, or nothing; returns the moment, of ``time.monotonic``."""
@@ -87,44 +85,56 @@ class ChaosCamera:
         if mishap in _BEGIN_NEW or before in _END_NEW:
             self._break()
         if mishap is Mishap.REFUSE:
-            self._deaf()
+            self._unlisten()
+            self._socket = _bound(self.port)
         elif before is Mishap.REFUSE:
-            await self._listen()
+            self._listen()
         at_s = time.monotonic()
         self._told(mishap)
         return at_s
 
-    async def _listen(self) -> None:
-        assert self._closed is not None, "bound"
-        opened, self._closed = self._closed, None
-        self._server = await asyncio.start_server(self._client, sock=opened, limit=HEAD_BYTES)
+    # Not by asyncio's own server, which loses a connection that comes while it is being closed.
 
-    def _deaf(self) -> None:
-        """Nobody listens any more; the port is kept."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-            self._closed = _bound(self.port)
+    def _listen(self) -> None:
+        assert self._socket is not None, "bound"
+        self._socket.listen(_WAITING)
+        asyncio.get_running_loop().add_reader(self._socket, self._accept)
+
+    def _unlisten(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+
+    def _accept(self) -> None:
+        assert self._socket is not None, "listening"
+        try:
+            connection, _ = self._socket.accept()
+        except OSError:  # the client is gone again
+            return
+        self.connections += 1
+        task = asyncio.ensure_future(self._client(connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if self._timer is None:
+            self._timer = asyncio.ensure_future(self._keep_time())
 
     def _break(self) -> None:
         for link in self._links:
             link.abort()
 
-    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = Link(reader, writer)
-        task = asyncio.current_task()
-        assert task is not None, "asyncio runs it as one"
-        self._links[link] = task
-        self.connections += 1
-        if self._timer is None:
-            self._timer = asyncio.ensure_future(self._keep_time())
+    async def _client(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        link = Link(*await asyncio.open_connection(sock=connection, limit=HEAD_BYTES))
+        self._links.add(link)
         try:
-            await self._serve(link)
+            if not self._over:
+                await self._serve(link)
         except (HangUpError, BadRequestError, OSError):
             pass
         finally:
-            del self._links[link]
-            link.close()
+            await link.close()
+            self._links.discard(link)
 
     async def _keep_time(self) -> None:
         begin_s = time.monotonic()
@@ -191,9 +201,11 @@ class ChaosCamera:
 def _bound(port: int) -> socket.socket:
     """A socket that has the port and does not listen: who connects is refused."""
     made = socket.socket()
-    with contextlib.ExitStack() as stack:
-        stack.callback(made.close)
+    try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setblocking(False)
         made.bind((_HOST, port))
-        stack.pop_all()
+    except OSError:
+        made.close()
+        raise
     return made

@@ -79,6 +79,8 @@ class Link:
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         self._writer.transport.abort()
 
-    def close(self) -> None:
-        """Ends the connection in good order."""
+    async def close(self) -> None:
+        """Ends the connection; what was sent last still goes out, if the client takes it."""
         self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()

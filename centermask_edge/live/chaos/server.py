@@ -116,6 +116,3 @@ class FaultServer:
     async def _end(self) -> None:
         await asyncio.gather(*(camera.close() for camera in self._cameras))
         self._cameras.clear()
-        # The transports' last words.
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
