@@ -96,7 +96,9 @@ class TrainConfig(_Model):
     checkpoint: Path | None = None  # a whole trained network to go on from
     output: Path = Path("runs/train")
     steps: int = Field(360_000, ge=1)
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1)  # pictures per optimiser step, of all processes
+    auto_batch: bool = False  # the largest batch that fits on the GPU instead of batch_size
+    accumulate: int = Field(1, ge=1)  # parts that the batch of a step is computed in
     optimizer: Literal["sgd", "adamw"] = "sgd"
     base_lr: float = Field(0.01, gt=0)
     backbone_lr_factor: float = Field(1.0, ge=0)
@@ -110,20 +112,45 @@ class TrainConfig(_Model):
     short_sides: tuple[int, ...] = Field((580, 600), min_length=1)
     long_side: int = Field(1000, ge=32)
     flip: float = Field(0.5, ge=0, le=1)
+    jitter: tuple[float, float] | None = None  # range of scales; what grows is cropped
+    paste: float = Field(0.0, ge=0, le=1)  # share of pictures that get objects of another
+    assigner: Literal["fcos", "atss"] = "fcos"  # which cells learn which object
+    pictures: int = Field(0, ge=0)  # learn from the first so many only; 0 means all
     masked_share: float | None = Field(None, ge=0, le=1)
     rois_per_image: int = Field(128, ge=1)
     train_proposals: int = Field(100, ge=1)
     ema_decay: float = Field(0.0, ge=0, lt=1)
     frozen_stages: int = Field(0, ge=0, le=4)
     batch_norm: bool = False  # learn the backbone's norms: for a start without ImageNet weights
-    teacher: Path | None = None  # a trained model whose pyramid features are imitated
-    teacher_weight: float = Field(1.0, ge=0)
+    teacher: Path | None = None  # a trained model that is imitated
+    teacher_weight: float = Field(1.0, ge=0)  # of its pyramid features
+    teacher_classes: float = Field(1.0, ge=0)  # of its class probabilities
     range_lr_factor: float = Field(100.0, ge=0)  # of the ranges that rounding to 8 bits learns
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     bf16: bool = False
+    fp16: bool = False  # with a scaled loss; on CUDA only
     eval_every: int = Field(0, ge=0)
+    patience: int = Field(0, ge=0)  # evaluations without a better mask AP before it stops; 0: never
+    stop_at_ap: float = Field(0.0, ge=0, le=100)  # stop when box and mask AP reach it; 0: never
+    seconds: float = Field(0.0, ge=0)  # stop with a checkpoint before so many have passed; 0: never
     save_every: int = Field(500, ge=1)
+    tensorboard: bool = True
     seed: int = Field(0, ge=0)
     threads: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _values_go_together(self) -> TrainConfig:
+        if self.bf16 and self.fp16:
+            raise ValueError("bf16 and fp16 exclude each other; choose one")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size {self.batch_size} is no multiple of accumulate {self.accumulate}"
+            )
+        if self.jitter is not None and not 0 < self.jitter[0] <= self.jitter[1]:
+            raise ValueError(f"jitter {self.jitter} is no range of scales above 0")
+        if (self.patience or self.stop_at_ap) and not self.eval_every:
+            raise ValueError("patience and stop_at_ap need eval_every, which is 0")
+        return self
 
 
 def _lite(name: str, backbone: Backbone) -> ModelConfig:
