@@ -21,6 +21,7 @@ from typing import Any
 
 from centermask_edge.data.coco import Annotations
 from centermask_edge.data.pictures import PICTURE_SUFFIXES, picture_size
+from centermask_edge.data.segmentation import polygon_area
 from centermask_edge.errors import DatasetError, require
 
 Report = Callable[[str], None]
@@ -235,10 +236,8 @@ def _object(words: list[str], names: dict[int, str], height: int, width: int) ->
         )
     xs, ys = [v * width for v in values[0::2]], [v * height for v in values[1::2]]
     box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
-    turns = zip(xs, ys, xs[1:] + xs[:1], ys[1:] + ys[:1], strict=True)
-    area = abs(sum(x0 * y1 - x1 * y0 for x0, y0, x1, y1 in turns)) / 2
     flat = [v for point in zip(xs, ys, strict=True) for v in point]
-    return {**_common(kind, box), "area": area, "segmentation": [flat]}
+    return {**_common(kind, box), "area": polygon_area(flat), "segmentation": [flat]}
 
 
 def _common(kind: int, box: list[float]) -> dict[str, Any]:
