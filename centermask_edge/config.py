@@ -7,6 +7,8 @@ CenterMask (CVPR 2020) section 3 and table 3 for the Lite sizes; the values no p
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from centermask_edge.backbone import Backbone as Backbone
 from centermask_edge.errors import ConfigError
+from centermask_edge.switches import ChannelAttention, RoiAssignment, RoiRules, Rules
 
 COCO_CLASSES: tuple[str, ...] = tuple(  # the contiguous order of COCO 2017
     "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,"
@@ -65,7 +68,23 @@ class DecodeConfig(_Model):
 
 
 class ModelConfig(_Model):
-    """The architecture, its classes and the numbers that belong to its weights."""
+    """The architecture, its classes and the numbers that belong to its weights.
+
+    Attributes:
+        fpn_channels: of the pyramid and of everything behind it.
+        head_convs: convolutions of each tower of the box head.
+        mask_convs: convolutions of the mask head.
+        mask_iou_convs: convolutions of the mask-IoU head.
+        mask_iou_fc: width of its two linear layers.
+        channel_attention: behind every block of VoVNet (table 4); other bodies have none.
+        residual: whether VoVNet's blocks of equal width add their input (table 4).
+        roi_assignment: which equation finds the level of a RoI (table 1).
+        roi_levels: lowest and highest level that RoIs are taken from (table 2).
+        spatial_attention: whether the mask head has SAM (table 1).
+        mask_scoring: whether a mask-IoU head weighs the scores (table 1); without one, mask scores
+            are the box scores.
+        rules: of inference; ``original`` is for weights of the first release.
+    """
 
     name: str
     backbone: Backbone
@@ -75,6 +94,13 @@ class ModelConfig(_Model):
     mask_convs: int = Field(2, ge=1)
     mask_iou_convs: int = Field(2, ge=1)
     mask_iou_fc: int = Field(1024, ge=1)
+    channel_attention: ChannelAttention = ChannelAttention.ESE
+    residual: bool = True
+    roi_assignment: RoiAssignment = RoiAssignment.ADAPTIVE
+    roi_levels: tuple[int, int] = (3, 5)
+    spatial_attention: bool = True
+    mask_scoring: bool = True
+    rules: Rules = Rules.CENTERMASK2
     preprocess: PreprocessConfig = PreprocessConfig()
     decode: DecodeConfig = DecodeConfig()
 
@@ -82,6 +108,25 @@ class ModelConfig(_Model):
     def num_classes(self) -> int:
         """Number of object classes; there is no background class."""
         return len(self.classes)
+
+    @property
+    def roi_rules(self) -> RoiRules:
+        """Where the features of a RoI come from."""
+        first, last = self.roi_levels
+        return RoiRules(first, last, self.roi_assignment, self.rules is Rules.ORIGINAL)
+
+    @model_validator(mode="after")
+    def _switches_fit(self) -> ModelConfig:
+        first, last = self.roi_levels
+        if not 3 <= first <= last <= 7:
+            raise ValueError(f"roi_levels {first}, {last} are no range within 3 to 7")
+        plain = self.residual and self.channel_attention is ChannelAttention.ESE
+        if not plain and not self.backbone.is_vovnet:
+            raise ValueError(
+                f"channel_attention and residual are switches of VoVNet; {self.backbone.value} "
+                "has neither"
+            )
+        return self
 
 
 class TrainConfig(_Model):
@@ -153,8 +198,40 @@ class TrainConfig(_Model):
         return self
 
 
-def _lite(name: str, backbone: Backbone) -> ModelConfig:
-    return ModelConfig(name=name, backbone=backbone)
+_LITE = PreprocessConfig()
+_FULL_WIDTHS = {"fpn_channels": 256, "head_convs": 4, "mask_convs": 4, "mask_iou_convs": 4}
+# Of published ImageNet weights that were not made with the pixels of the official ones.
+_TENSORFLOW = {"channel_order": "rgb", "mean": (127.0,) * 3, "std": (128.0,) * 3}
+_IMAGENET = {
+    "channel_order": "rgb",
+    "mean": (123.675, 116.280, 103.530),
+    "std": (58.395, 57.120, 57.375),
+}
+_PIXELS: dict[Backbone, dict[str, object]] = {
+    Backbone.X101: {"std": (57.375, 57.120, 58.395)},
+    **{b: _TENSORFLOW for b in Backbone if b.value.startswith("efficientnet")},
+    **{b: _IMAGENET for b in Backbone if b.value.startswith("hrnet")},
+}
+_V1 = {"channel_attention": ChannelAttention.NONE, "residual": False}
+
+
+def _two_sizes(backbone: Backbone, suffix: str = "", **changes: object) -> Iterator[ModelConfig]:
+    """The Lite model of a body, and the full one (CenterMask section 2.6)."""
+    body, pixels = f"{backbone.value}{suffix}", _PIXELS.get(backbone, {})
+    values = {"backbone": backbone, **changes}
+    preprocess = _LITE.model_copy(update=pixels)
+    yield ModelConfig.model_validate({"name": f"lite-{body}", "preprocess": preprocess, **values})
+    preprocess = preprocess.model_copy(update={"short_side": 800, "long_side": 1333})
+    values |= {"name": body, "preprocess": preprocess, **_FULL_WIDTHS}
+    yield ModelConfig.model_validate(values)
+
+
+def _family() -> Iterator[ModelConfig]:
+    """Both sizes of every body of the paper's tables, VoVNetV1 among them."""
+    for backbone in Backbone:
+        yield from _two_sizes(backbone)
+    for backbone in (Backbone.V39, Backbone.V57, Backbone.V99):
+        yield from _two_sizes(backbone, "-v1", **_V1)
 
 
 def _person(name: str, backbone: Backbone) -> ModelConfig:
@@ -174,20 +251,11 @@ def _person(name: str, backbone: Backbone) -> ModelConfig:
     )
 
 
+# Names: [lite-]BODY[-v1]; BODY is a value of Backbone, -v1 is VoVNet without eSE and residuals.
 PRESETS: dict[str, ModelConfig] = {
     preset.name: preset
     for preset in (
-        _lite("lite-v19", Backbone.V19),
-        _lite("lite-v19-slim", Backbone.V19_SLIM),
-        _lite("lite-v19-dw", Backbone.V19_DW),
-        _lite("lite-v19-slim-dw", Backbone.V19_SLIM_DW),
-        _lite("lite-v39", Backbone.V39),
-        _lite("lite-mobilenet-v2", Backbone.MOBILENET_V2),
-        ModelConfig(
-            name="lite-efficientnet-lite0",
-            backbone=Backbone.EFFICIENTNET_LITE0,
-            preprocess=PreprocessConfig(channel_order="rgb", mean=(127.0,) * 3, std=(128.0,) * 3),
-        ),
+        *_family(),
         _person("person-efficientnet-lite0", Backbone.EFFICIENTNET_LITE0),
         _person("person-v19-slim", Backbone.V19_SLIM),
     )
@@ -200,10 +268,26 @@ def preset(name: str) -> ModelConfig:
     Raises:
         ConfigError: no preset has that name.
 
-    >>> preset("lite-v19").fpn_channels
-    128
+    >>> preset("lite-v19").fpn_channels, preset("v19").fpn_channels
+    (128, 256)
     """
     try:
         return PRESETS[name]
     except KeyError:
-        raise ConfigError(f"unknown preset {name!r}; choose one of: {', '.join(PRESETS)}") from None
+        near = difflib.get_close_matches(name, PRESETS, 4, 0.0)
+        raise ConfigError(
+            f"unknown preset {name!r}; nearest are {', '.join(near)}; "
+            "centermask-edge models lists all"
+        ) from None
+
+
+def with_original_rules(config: ModelConfig) -> ModelConfig:
+    """The model as the first release of CenterMask ran it, with that release's pixel mean."""
+    pixels = {"channel_order": "bgr", "mean": (102.9801, 115.9465, 122.7717), "std": (1.0,) * 3}
+    return config.model_copy(
+        update={
+            "rules": Rules.ORIGINAL,
+            "preprocess": config.preprocess.model_copy(update=pixels),
+            "decode": config.decode.model_copy(update={"score_threshold": 0.03}),
+        }
+    )

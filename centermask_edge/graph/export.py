@@ -19,9 +19,11 @@ import numpy as np
 
 from centermask_edge.config import ModelConfig
 from centermask_edge.errors import ModelFileError
-from centermask_edge.graph.functions import DOMAIN, OPSET, PLUGIN_ATTRIBUTES, dense_names, functions
+from centermask_edge.graph.functions import DOMAIN, OPSET, PLUGIN_ATTRIBUTES, dense_names
 from centermask_edge.graph.metadata import METADATA_KEY, ModelMetadata
 from centermask_edge.graph.simplify import simplified
+from centermask_edge.graph.variants import ANY_ROI_ALIGN, ORIGINAL_DECODE, functions_of
+from centermask_edge.switches import RoiRules
 
 if TYPE_CHECKING:
     import onnx
@@ -86,12 +88,15 @@ def _prefixed(model: onnx.ModelProto, prefix: str, keep: Iterable[str]) -> onnx.
 def _our_nodes(config: ModelConfig) -> tuple[onnx.NodeProto, onnx.NodeProto]:
     from onnx import helper
 
-    decode = config.decode
+    decode, rules = config.decode, config.roi_rules
     dense = dense_names("logits") + dense_names("reg") + dense_names("centerness")
+    plain_decode, plain_roi = not rules.original, rules == RoiRules()
+    levels = [f"p{level}" for level in rules.levels]
+    rois = ["rois", "roi_image", "image_size"]
     return (
         helper.make_node(
-            "CMDecodeNMS",
-            dense,
+            "CMDecodeNMS" if plain_decode else ORIGINAL_DECODE,
+            dense if plain_decode else [*dense, "image_size"],
             ["boxes", "scores", "classes", "count"],
             name="decode_nms",
             domain=DOMAIN,
@@ -102,8 +107,8 @@ def _our_nodes(config: ModelConfig) -> tuple[onnx.NodeProto, onnx.NodeProto]:
             **PLUGIN_ATTRIBUTES,
         ),
         helper.make_node(
-            "CMPyramidRoIAlign",
-            ["p3", "p4", "p5", "rois", "roi_image", "image_size"],
+            "CMPyramidRoIAlign" if plain_roi else ANY_ROI_ALIGN,
+            [*levels, *rois] if plain_roi else [*rois, *levels],
             ["roi_features"],
             name="roi_align",
             domain=DOMAIN,
@@ -162,11 +167,11 @@ def build(model: CenterMask, training: dict[str, str]) -> onnx.ModelProto:
     import onnx
     from onnx import TensorProto, helper
 
-    from centermask_edge.graph.trace import DENSE_OUTPUTS, trace_dense, trace_masks
+    from centermask_edge.graph.trace import dense_outputs, trace_dense, trace_masks
 
     config = model.config
     roi = ["roi_features", "roi_classes", "roi_masks", "roi_iou"]
-    dense = _prefixed(simplified(trace_dense(model)), "dense", ["image", *DENSE_OUTPUTS])
+    dense = _prefixed(simplified(trace_dense(model)), "dense", ["image", *dense_outputs(config)])
     masks = _prefixed(trace_masks(model), "mask", roi)
     weights = [*dense.initializer, *masks.initializer]
     nodes = [*dense.node, *masks.node, *_our_nodes(config), *_glue(config)]
@@ -183,7 +188,10 @@ def build(model: CenterMask, training: dict[str, str]) -> onnx.ModelProto:
     )
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
     proto = helper.make_model(
-        graph, opset_imports=opsets, functions=functions(), producer_name="centermask-edge"
+        graph,
+        opset_imports=opsets,
+        functions=functions_of(config),
+        producer_name="centermask-edge",
     )
     proto.ir_version = 8
     metadata = ModelMetadata(

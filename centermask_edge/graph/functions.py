@@ -23,7 +23,7 @@ OPSET = 17
 STRIDES = (8, 16, 32, 64, 128)
 PLUGIN_ATTRIBUTES = {"plugin_namespace": DOMAIN, "plugin_version": "1"}
 
-_HEADER = f'<domain: "{DOMAIN}", opset_import: ["": {OPSET}]>'
+HEADER = f'<domain: "{DOMAIN}", opset_import: ["": {OPSET}]>'
 
 # Ties: of equal scores the lower level wins, then the lower class, then the earlier cell.
 _LEVEL = """
@@ -67,7 +67,7 @@ _LEVEL = """
 
 _DECODE = """
 {header}
-CMDecodeNMS
+{name}
 <score_threshold, nms_threshold, pre_nms_topk, max_detections, plugin_namespace, plugin_version>
 ({inputs}) => (boxes, scores, classes, count)
 {{
@@ -96,9 +96,9 @@ CMDecodeNMS
   pad_boxes = ConstantOfShape <value = float[1] {{0.0}}> (pad_box_shape)
   all_q = Concat <axis = 1> ({best}, pad_scores)
   all_classes = Concat <axis = 1> ({classes}, pad_classes)
-  all_boxes = Concat <axis = 1> ({boxes}, pad_boxes)
+  {made} = Concat <axis = 1> ({boxes}, pad_boxes)
   positive_q = Relu (all_q)
-  all_scores = Sqrt (positive_q)
+{rules}
   num_classes_1 = Slice (shape_3, one, two, zero)
   num_classes = Squeeze (num_classes_1, zero)
   start = Constant <value_int = 0> ()
@@ -109,7 +109,7 @@ CMDecodeNMS
   same_class = Equal (class_of, class_column)
   score_row = Unsqueeze (all_scores, one)
   class_scores = Where (same_class, score_row, zero_f)
-  selected = NonMaxSuppression (all_boxes, class_scores, keep, iou, zero_f)
+  selected = NonMaxSuppression ({counted}, class_scores, keep, iou, zero_f)
   image_and_box = Constant <value_ints = [0, 2]> ()
   selected_nd = Gather <axis = 1> (selected, image_and_box)
   selected_shape = Shape (selected)
@@ -208,27 +208,49 @@ def _join(names: Sequence[str]) -> str:
     return ", ".join(names)
 
 
-def function_texts() -> list[str]:
-    """The three functions in ONNX's textual syntax."""
-    inputs = dense_names("logits") + dense_names("reg") + dense_names("centerness")
+def decode_text(
+    name: str = "CMDecodeNMS",
+    inputs: Sequence[str] = (),
+    made: str = "all_boxes",
+    rules: str = "  all_scores = Sqrt (positive_q)",
+    counted: str = "all_boxes",
+) -> str:
+    """The decoding function; ``graph.variants`` has other rules than the default ones.
+
+    Args:
+        name: of the function.
+        inputs: further ones.
+        made: what the boxes are called before the rules.
+        rules: makes ``all_scores``, and ``all_boxes`` where the boxes were called otherwise.
+        counted: boxes whose overlap decides.
+    """
+    dense = dense_names("logits") + dense_names("reg") + dense_names("centerness")
     levels = "".join(
         _LEVEL.format(l=level, s=stride, h=stride // 2)
         for level, stride in zip(range(3, 8), STRIDES, strict=True)
     )
-    decode = _DECODE.format(
-        header=_HEADER,
-        inputs=_join(inputs),
+    return _DECODE.format(
+        header=HEADER,
+        name=name,
+        inputs=_join([*dense, *inputs]),
+        made=made,
+        rules=rules,
+        counted=counted,
         levels=levels,
         best=_join(dense_names("best")),
         classes=_join(dense_names("class")),
         boxes=_join(dense_names("box")),
     )
+
+
+def function_texts() -> list[str]:
+    """The three functions in ONNX's textual syntax."""
     align = _ALIGN.format(
-        header=_HEADER,
+        header=HEADER,
         roi_levels=ROI_LEVELS,
         levels="".join(_ALIGN_LEVEL.format(l=n, scale=1.0 / (1 << n)) for n in (3, 4, 5)),
     )
-    return [decode, align, _ATTENTION.format(header=_HEADER)]
+    return [decode_text(), align, _ATTENTION.format(header=HEADER)]
 
 
 def functions() -> list[onnx.FunctionProto]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from centermask_edge.graph.roi_levels import ROI_ALIGN, group_by_level
+from centermask_edge.graph.variants import ROI_ALIGNS
 
 if TYPE_CHECKING:
     import onnx
@@ -67,7 +68,7 @@ def compact_rois(model: onnx.ModelProto) -> onnx.ModelProto:
     result.CopyFrom(model)
     graph = result.graph
     for node in graph.node:
-        if node.op_type == ROI_ALIGN or node.name.startswith("mask/"):
+        if node.op_type in ROI_ALIGNS or node.name.startswith("mask/"):
             node.input[:] = [_INPUTS.get(n, n) for n in node.input]
             node.output[:] = [_OUTPUTS.get(n, n) for n in node.output]
     graph.input.append(helper.make_tensor_value_info(MIN_SCORE, TensorProto.FLOAT, [1]))
@@ -89,6 +90,8 @@ def lower_for_openvino(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     import onnx.inliner
 
-    if any(node.op_type == ROI_ALIGN for node in model.graph.node):
-        model = group_by_level(compact_rois(model))
+    found = ROI_ALIGNS.intersection(node.op_type for node in model.graph.node)
+    if found:
+        model = compact_rois(model)
+        model = group_by_level(model) if ROI_ALIGN in found else model
     return onnx.inliner.inline_local_functions(model)

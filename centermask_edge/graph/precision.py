@@ -20,6 +20,7 @@ import numpy as np
 from centermask_edge.errors import ModelFileError
 from centermask_edge.graph.opset import raised
 from centermask_edge.graph.scales import fp16_scales
+from centermask_edge.graph.variants import ANY_ROI_ALIGN, DECODERS
 
 if TYPE_CHECKING:
     import onnx
@@ -41,6 +42,7 @@ STATISTICS = frozenset(
 _OWN_TYPE: Mapping[str, frozenset[int]] = {
     "Resize": frozenset({1, 2}),
     "CMPyramidRoIAlign": frozenset({3, 5}),
+    ANY_ROI_ALIGN: frozenset({0, 2}),
 }
 _NO_FLOATS_OUT = frozenset(
     {"Cast", "Shape", "Size", "Less", "Greater", "Equal", "QuantizeLinear", "Range", "NonZero"}
@@ -202,7 +204,7 @@ class _Lowering:
         self._cast(node.output[index], name, False)
 
     def _wants_half(self, node: onnx.NodeProto) -> bool:
-        if node.op_type == "CMDecodeNMS" or node.op_type in STATISTICS or self.keep(node):
+        if node.op_type in DECODERS or node.op_type in STATISTICS or self.keep(node):
             return False
         own = _OWN_TYPE.get(node.op_type, frozenset())
         activations = [n for i, n in enumerate(node.input) if n in self.half and i not in own]

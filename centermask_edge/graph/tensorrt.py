@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from centermask_edge.errors import ModelFileError
+from centermask_edge.graph.functions import DOMAIN
 from centermask_edge.graph.precision import (
     copied,
     drop_unused,
@@ -41,9 +42,11 @@ def lower_for_tensorrt(model: onnx.ModelProto, shape: InputShape) -> onnx.ModelP
     """The model as TensorRT's parser takes it; outputs keep their names, types and ranks.
 
     Raises:
-        ModelFileError: it is quantized in a way that TensorRT cannot or must not run.
+        ModelFileError: it is quantized in a way that TensorRT cannot or must not run, or has RoI
+            or decoding rules that the plugins do not know.
     """
     check_quantization(model)
+    check_rules(model)
     result = with_plain_weights(copied(model))
     del result.functions[:]
     _absorb_casts(result.graph)
@@ -52,6 +55,22 @@ def lower_for_tensorrt(model: onnx.ModelProto, shape: InputShape) -> onnx.ModelP
         fold_roi_image(result.graph, shape.batch)
     drop_unused(result.graph)
     return result
+
+
+def check_rules(model: onnx.ModelProto) -> None:
+    """Nothing, if the plugins know what the model's own operations do.
+
+    Raises:
+        ModelFileError: they do not.
+    """
+    known = {"CMDecodeNMS", "CMPyramidRoIAlign", "CMSpatialAttention"}
+    foreign = [n.op_type for n in model.graph.node if n.domain == DOMAIN and n.op_type not in known]
+    if foreign:
+        raise ModelFileError(
+            f"the model has {', '.join(foreign)}, which the TensorRT plugins do not know: they do "
+            "equation 2 on P3 to P5 under the rules of centermask2; run it through onnxruntime or "
+            "openvino"
+        )
 
 
 def check_quantization(model: onnx.ModelProto) -> None:

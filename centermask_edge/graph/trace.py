@@ -23,14 +23,15 @@ from centermask_edge.model.layers import FrozenBatchNorm2d
 if TYPE_CHECKING:
     import onnx
 
-DENSE_OUTPUTS = [
-    "p3",
-    "p4",
-    "p5",
-    *dense_names("logits"),
-    *dense_names("reg"),
-    *dense_names("centerness"),
-]
+    from centermask_edge.config import ModelConfig
+
+_PREDICTIONS = [*dense_names("logits"), *dense_names("reg"), *dense_names("centerness")]
+DENSE_OUTPUTS = ["p3", "p4", "p5", *_PREDICTIONS]
+
+
+def dense_outputs(config: ModelConfig) -> list[str]:
+    """Names of the levels that RoIs are taken from, and of the dense predictions."""
+    return [*(f"p{level}" for level in config.roi_rules.levels), *_PREDICTIONS]
 
 
 class _AttentionOp(torch.autograd.Function):
@@ -57,7 +58,7 @@ class _Attention(nn.Module):
 
 
 class _Dense(nn.Module):
-    """image (N, 3, H, W) to P3..P5 and the dense predictions of P3..P7."""
+    """image (N, 3, H, W) to the levels of RoIs and the dense predictions of P3..P7."""
 
     def __init__(self, model: CenterMask) -> None:
         super().__init__()
@@ -65,7 +66,8 @@ class _Dense(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         pyramid, dense = self.model.dense(image)
-        return (*pyramid[:3], *dense.logits, *dense.reg, *dense.centerness)
+        first, last = self.model.config.roi_levels
+        return (*pyramid[first - 3 : last - 2], *dense.logits, *dense.reg, *dense.centerness)
 
 
 class _Masks(nn.Module):
@@ -83,6 +85,9 @@ class _Masks(nn.Module):
             index = classes.view(-1, 1, 1, 1).expand(-1, 1, logits.shape[2], logits.shape[3])
             logits = logits.gather(1, index)
         probability = logits.sigmoid()
+        if self.mask_iou_head is None:
+            # Ones, counted from an input, so that the number of RoIs stays free.
+            return probability.reshape(-1, 28, 28), classes.float() * 0 + 1
         iou = self.mask_iou_head(features, probability)
         if not self.one_class:
             iou = iou.gather(1, classes.view(-1, 1))
@@ -148,21 +153,23 @@ def _pad_instead_of_ceil(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def trace_dense(model: CenterMask) -> onnx.ModelProto:
-    """Backbone, pyramid and head: input ``image``, outputs ``DENSE_OUTPUTS``."""
+    """Backbone, pyramid and head: input ``image``, outputs of ``dense_outputs``."""
+    outputs = dense_outputs(model.config)
     dense = _Dense(copy.deepcopy(model).cpu().eval())
     _plain_norms(dense)
     axes = {"image": {0: "N", 2: "H", 3: "W"}}
-    for name in DENSE_OUTPUTS:
+    for name in outputs:
         axes[name] = {0: "N", 2: f"H_{name[-1]}", 3: f"W_{name[-1]}"}
     image = torch.zeros(1, 3, 128, 160)
-    return _pad_instead_of_ceil(_export(dense, (image,), ["image"], DENSE_OUTPUTS, axes))
+    return _pad_instead_of_ceil(_export(dense, (image,), ["image"], outputs, axes))
 
 
 def trace_masks(model: CenterMask) -> onnx.ModelProto:
     """Mask and mask-IoU heads: ``roi_features``, ``roi_classes`` to ``roi_masks``, ``roi_iou``."""
     masks = _Masks(copy.deepcopy(model).cpu().eval())
     attention = masks.mask_head.attention
-    masks.mask_head.attention = _Attention(attention.conv.weight)  # type: ignore[assignment]
+    if attention is not None:
+        masks.mask_head.attention = _Attention(attention.conv.weight)  # type: ignore[assignment]
     features = torch.zeros(3, model.config.fpn_channels, 14, 14)
     classes = torch.zeros(3, dtype=torch.int64)
     names = ["roi_features", "roi_classes", "roi_masks", "roi_iou"]

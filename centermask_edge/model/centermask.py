@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from centermask_edge.backbone import Backbone
+from centermask_edge.model.bodies import build_backbone as build_backbone
 from centermask_edge.model.decode import Boxes, detect
 from centermask_edge.model.fcos import DensePredictions, FCOSHead
 from centermask_edge.model.fpn import FPN
 from centermask_edge.model.mask_heads import MaskHead, MaskIoUHead
-from centermask_edge.model.mobile import EFFICIENTNET_LITE0, MOBILENET_V2, MobileBackbone
+from centermask_edge.model.original import detect_original
 from centermask_edge.model.roi import pyramid_roi_align
-from centermask_edge.model.vovnet import SPECS, VoVNet
+from centermask_edge.switches import Rules
 
 if TYPE_CHECKING:
     from centermask_edge.config import ModelConfig
@@ -41,13 +41,6 @@ class Segmented:
     masks: Tensor
 
 
-def build_backbone(name: Backbone) -> VoVNet | MobileBackbone:
-    """The feature extractor of that name, randomly initialised."""
-    if name in SPECS:
-        return VoVNet(SPECS[name])
-    return MobileBackbone(MOBILENET_V2 if name is Backbone.MOBILENET_V2 else EFFICIENTNET_LITE0)
-
-
 class CenterMask(nn.Module):
     """FCOS with a spatial attention-guided mask branch (CenterMask, CVPR 2020)."""
 
@@ -55,13 +48,20 @@ class CenterMask(nn.Module):
         super().__init__()
         self.config = config
         channels, classes = config.fpn_channels, config.num_classes
-        self.backbone = build_backbone(config.backbone)
-        self.fpn = FPN(self.backbone.out_channels, channels)
-        self.head = FCOSHead(channels, config.head_convs, classes)
-        self.mask_head = MaskHead(channels, config.mask_convs, classes)
-        self.mask_iou_head = MaskIoUHead(
-            channels, config.mask_iou_convs, config.mask_iou_fc, classes
+        self.backbone = build_backbone(
+            config.backbone, config.channel_attention, residual=config.residual
         )
+        self.fpn = FPN(self.backbone.out_channels, channels)
+        original = config.rules is Rules.ORIGINAL
+        self.head = FCOSHead(channels, config.head_convs, classes, exponential=original)
+        self.mask_head = MaskHead(
+            channels, config.mask_convs, classes, attention=config.spatial_attention
+        )
+        self.mask_iou_head: MaskIoUHead | None = None
+        if config.mask_scoring:
+            self.mask_iou_head = MaskIoUHead(
+                channels, config.mask_iou_convs, config.mask_iou_fc, classes
+            )
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """P3..P7 from normalised, padded float (B, 3, H, W)."""
@@ -75,14 +75,26 @@ class CenterMask(nn.Module):
     def masks(self, features: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Mask probabilities (R, 28, 28) and IoU predictions (R,) of the given classes.
 
+        Without mask scoring every IoU is 1.
+
         Args:
             features: RoI features (R, C, 14, 14).
             classes: int64 (R,).
         """
         rows = torch.arange(len(classes), device=classes.device)
         probability = self.mask_head(features)[rows, classes].sigmoid()
+        if self.mask_iou_head is None:
+            return probability, torch.ones_like(rows, dtype=probability.dtype)
         iou = self.mask_iou_head(features, probability[:, None])[rows, classes]
         return probability, iou
+
+    def detect(
+        self, dense: DensePredictions, image_sizes: Sequence[tuple[int, int]]
+    ) -> list[Boxes]:
+        """Boxes of every picture by the rules of the configuration; see ``forward`` for sizes."""
+        if self.config.rules is Rules.ORIGINAL:
+            return detect_original(dense, self.config.decode, image_sizes)
+        return detect(dense, self.config.decode)
 
     @torch.no_grad()
     def forward(self, images: Tensor, image_sizes: Sequence[tuple[int, int]]) -> list[Segmented]:
@@ -93,7 +105,7 @@ class CenterMask(nn.Module):
             image_sizes: per picture (height, width) resized, unpadded.
         """
         pyramid, dense = self.dense(images)
-        found = detect(dense, self.config.decode)
+        found = self.detect(dense, image_sizes)
         return self.segment(pyramid, found, image_sizes)
 
     def segment(
@@ -103,7 +115,8 @@ class CenterMask(nn.Module):
         image_sizes: Sequence[tuple[int, int]],
     ) -> list[Segmented]:
         """Masks and mask scores for given boxes; see ``forward`` for shapes."""
-        features = pyramid_roi_align(pyramid, [f.boxes for f in found], image_sizes)
+        boxes = [f.boxes for f in found]
+        features = pyramid_roi_align(pyramid, boxes, image_sizes, rules=self.config.roi_rules)
         probability, iou = self.masks(features, torch.cat([f.classes for f in found]))
         counts = [len(f.boxes) for f in found]
         return [

@@ -33,11 +33,14 @@ class Boxes:
     classes: Tensor
 
 
-def candidates(dense: DensePredictions, image: int, config: DecodeConfig) -> Boxes:
+def candidates(
+    dense: DensePredictions, image: int, config: DecodeConfig, *, root: bool = True
+) -> Boxes:
     """Everything of one picture above the threshold, at most ``pre_nms_topk`` a level, unsorted.
 
     The threshold is on the class probability alone; the top-k ranks by its product with
-    centre-ness (spec of the official decoder; FCOS section 3.2).
+    centre-ness (spec of the official decoder; FCOS section 3.2). The score is the root of that
+    product, or, where not ``root``, the product.
     """
     boxes, scores, classes = [], [], []
     for logits, reg, centerness, stride in zip(
@@ -54,7 +57,7 @@ def candidates(dense: DensePredictions, image: int, config: DecodeConfig) -> Box
         distances = reg[image].float().flatten(1).T[location] * stride
         centre = level_locations(height, width, stride, reg.device)[location]
         boxes.append(torch.cat((centre - distances[:, :2], centre + distances[:, 2:]), dim=1))
-        scores.append(quality.sqrt())
+        scores.append(quality.sqrt() if root else quality)
         classes.append(label)
     return Boxes(torch.cat(boxes), torch.cat(scores), torch.cat(classes))
 

@@ -42,11 +42,15 @@ class ConvGroupNorm(nn.Module):
 class FCOSHead(nn.Module):
     """Two towers; classification from one, box distances and centre-ness from the other.
 
-    Box distances are ``relu(scale_l * x)`` in strides, not an exponential.
+    Box distances are ``relu(scale_l * x)`` in strides, or, where ``exponential``, as in the first
+    release ``exp(scale_l * x)`` in pixels, here divided by the stride, which is exact.
     """
 
-    def __init__(self, channels: int, convs: int, num_classes: int) -> None:
+    def __init__(
+        self, channels: int, convs: int, num_classes: int, *, exponential: bool = False
+    ) -> None:
         super().__init__()
+        self.exponential = exponential
         self.cls_tower = nn.Sequential(*(ConvGroupNorm(channels) for _ in range(convs)))
         self.box_tower = nn.Sequential(*(ConvGroupNorm(channels) for _ in range(convs)))
         self.cls_logits = nn.Conv2d(channels, num_classes, 3, padding=1)
@@ -64,10 +68,11 @@ class FCOSHead(nn.Module):
     def forward(self, pyramid: Sequence[Tensor]) -> DensePredictions:
         """Dense predictions from P3..P7, each (B, channels, H_l, W_l)."""
         logits, reg, centerness = [], [], []
-        for feature, scale in zip(pyramid, self.scales, strict=True):
+        for feature, scale, stride in zip(pyramid, self.scales, STRIDES, strict=True):
             box = self.box_tower(feature)
             logits.append(self.cls_logits(self.cls_tower(feature)))
-            reg.append(F.relu(self.box_pred(box) * scale))
+            raw = self.box_pred(box) * scale
+            reg.append(torch.exp(raw) / stride if self.exponential else F.relu(raw))
             centerness.append(self.centerness(box))
         return DensePredictions(logits, reg, centerness)
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from centermask_edge.errors import ConfigError
 from centermask_edge.model import kernel_ops as _registered  # noqa: F401  (defines the operators)
 from centermask_edge.model.centermask import CenterMask
+from centermask_edge.switches import RoiRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,18 @@ class FixedCenterMask(nn.Module):
 
     Args:
         model: the network; its weights are shared.
+
+    Raises:
+        ConfigError: the kernels do not know the rules of this model.
     """
 
     def __init__(self, model: CenterMask) -> None:
         super().__init__()
+        if model.config.roi_rules != RoiRules():
+            raise ConfigError(
+                f"the CUDA kernels know the RoIs of equation 2 on P3 to P5 under the rules of "
+                f"centermask2; {model.config.name} has others: run it through onnxruntime or torch"
+            )
         self.model = model
 
     @torch.no_grad()

@@ -36,14 +36,16 @@ class SpatialAttention(nn.Module):
 
 
 class MaskHead(nn.Module):
-    """Convolutions, spatial attention, deconvolution to 28 x 28, one map per class."""
+    """Convolutions, spatial attention if any, deconvolution to 28 x 28, one map per class."""
 
-    def __init__(self, channels: int, convs: int, num_classes: int) -> None:
+    def __init__(
+        self, channels: int, convs: int, num_classes: int, *, attention: bool = True
+    ) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
             nn.Conv2d(channels, channels, 3, padding=1) for _ in range(convs)
         )
-        self.attention = SpatialAttention()
+        self.attention = SpatialAttention() if attention else None
         self.deconv = nn.ConvTranspose2d(channels, channels, 2, 2)
         self.predictor = nn.Conv2d(channels, num_classes, 1)
         self.apply(_msra)
@@ -53,7 +55,7 @@ class MaskHead(nn.Module):
         """The features (R, C, 14, 14) after convolutions and attention."""
         for conv in self.convs:
             x = F.relu(conv(x))
-        return self.attention(x)  # type: ignore[no-any-return]
+        return x if self.attention is None else self.attention(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mask logits (R, classes, 28, 28) from RoI features (R, C, 14, 14)."""

@@ -1,15 +1,18 @@
-"""Inverted-residual backbones: MobileNetV2 (1.0x) and EfficientNet-Lite0.
+"""Inverted-residual backbones: MobileNetV2 (1.0x) and EfficientNet-Lite0 to -Lite2.
 
 Sources: MobileNetV2 table 2 (Sandler et al., 2018); EfficientNet table 1 (Tan and Le, 2019) with
-the Lite changes: no squeeze-and-excitation, ReLU6, stem and last stage not scaled.
+the Lite changes: no squeeze-and-excitation, ReLU6, width of the stem and depths of the first and
+last stage not scaled.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from centermask_edge.backbone import Backbone
 from centermask_edge.model.layers import ConvNorm
 
 
@@ -63,6 +66,39 @@ EFFICIENTNET_LITE0 = MobileSpec(
     eps=1e-3,
     same_padding=True,
 )
+
+
+def scaled(spec: MobileSpec, width: float, depth: float) -> MobileSpec:
+    """A wider and deeper EfficientNet-Lite; channels are rounded to multiples of 8.
+
+    >>> [s.channels for s in scaled(EFFICIENTNET_LITE0, 1.1, 1.2).stages]
+    [16, 24, 48, 88, 120, 208, 352]
+    """
+
+    def channels(wanted: float) -> int:
+        rounded = max(8, int(wanted + 4) // 8 * 8)
+        return rounded + 8 if rounded < 0.9 * wanted else rounded
+
+    last = len(spec.stages) - 1
+    return replace(
+        spec,
+        stages=tuple(
+            replace(
+                stage,
+                channels=channels(width * stage.channels),
+                repeats=stage.repeats if i in (0, last) else math.ceil(depth * stage.repeats),
+            )
+            for i, stage in enumerate(spec.stages)
+        ),
+    )
+
+
+SPECS: dict[Backbone, MobileSpec] = {
+    Backbone.MOBILENET_V2: MOBILENET_V2,
+    Backbone.EFFICIENTNET_LITE0: EFFICIENTNET_LITE0,
+    Backbone.EFFICIENTNET_LITE1: scaled(EFFICIENTNET_LITE0, 1.0, 1.1),
+    Backbone.EFFICIENTNET_LITE2: scaled(EFFICIENTNET_LITE0, 1.1, 1.2),
+}
 
 
 class InvertedResidual(nn.Module):

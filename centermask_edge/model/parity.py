@@ -23,7 +23,6 @@ from centermask_edge.model.checks import (
     number,
     relative_error,
 )
-from centermask_edge.model.decode import detect
 from centermask_edge.model.fcos import DensePredictions
 from centermask_edge.model.official import from_official
 from centermask_edge.model.predict import TorchDetections
@@ -187,7 +186,7 @@ def compare(
     sizes = [placement.resized_size]
     with torch.inference_mode():
         pyramid, dense = model.dense(torch.from_numpy(tensor)[None])
-        boxes = detect(dense, model.config.decode)
+        boxes = model.detect(dense, sizes)
         (found,) = model.segment(pyramid, boxes, sizes)
         areas = torch.full((len(found.boxes),), float(sizes[0][0] * sizes[0][1]))
         levels = assign_levels(found.boxes, areas).numpy()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from centermask_edge.model import kernel_ops
+from centermask_edge.switches import RoiAssignment, RoiRules
 
 MASK_LEVELS = 3  # P3, P4, P5
 _FIRST, _LAST = 3, 5
@@ -33,6 +34,26 @@ def assign_levels(boxes: Tensor, image_areas: Tensor) -> Tensor:
     return level.clamp(_FIRST, _LAST).nan_to_num(_FIRST).long() - _FIRST
 
 
+def levels_by(rules: RoiRules, boxes: Tensor, image_areas: Tensor) -> Tensor:
+    """Pyramid level of each RoI, 3 to 7, int64 (R,); see :func:`assign_levels` for the rest.
+
+    A RoI lies on the highest level whose threshold its area passes (CenterMask equations 1 and 2,
+    solved for the area, so that every engine rounds them alike).
+    """
+    if rules == RoiRules():
+        return assign_levels(boxes, image_areas) + _FIRST
+    one = 1.0 if rules.original else 0.0
+    area = (boxes[:, 2] - boxes[:, 0] + one) * (boxes[:, 3] - boxes[:, 1] + one)
+    level = torch.full_like(area, rules.first, dtype=torch.int64)
+    for above in rules.levels[1:]:
+        threshold = rules.threshold(above)
+        if rules.assignment is RoiAssignment.CANONICAL:
+            level += area >= threshold
+        else:
+            level += area > image_areas * threshold
+    return level
+
+
 def _near(start: Tensor, length: Tensor, total: Tensor, extent: int) -> tuple[Tensor, Tensor]:
     """First sample and number of samples of every RoI that may lie on the level, int64 (R,).
 
@@ -47,14 +68,18 @@ def _near(start: Tensor, length: Tensor, total: Tensor, extent: int) -> tuple[Te
     return first, (last - first).clamp(min=0)
 
 
-def _axis_weights(start: Tensor, length: Tensor, extent: int, side: int) -> Tensor:
+def _axis_weights(
+    start: Tensor, length: Tensor, extent: int, side: int, samples: int = 0
+) -> Tensor:
     """Weights (R, side, extent) that average one axis of every RoI into its bins.
 
     start, length: float (R,) in cells of the level. Samples beyond [-1, extent] count as zero,
-    those between are clamped to the border (ONNX RoiAlign-16, half_pixel, sampling_ratio 0).
+    those between are clamped to the border (ONNX RoiAlign-16). So many samples a bin, or, where
+    0, one for each begun cell.
     """
     placeable = (start.abs() <= _FARTHEST) & (length <= _FARTHEST)  # neither infinite nor NaN
-    per_bin = torch.where(placeable, torch.ceil(length / side).clamp(min=0), 0.0).long()
+    wanted = length.new_full((), samples) if samples else torch.ceil(length / side).clamp(min=0)
+    per_bin = torch.where(placeable, wanted, 0.0).long()
     origin, count = _near(
         torch.where(placeable, start, 0.0),
         torch.where(placeable, length, 0.0),
@@ -84,20 +109,25 @@ def _axis_weights(start: Tensor, length: Tensor, extent: int, side: int) -> Tens
     return weights.view(len(start), side, extent)
 
 
-def roi_align(feature: Tensor, boxes: Tensor, scale: float, side: int) -> Tensor:
-    """Aligned RoIAlign of one picture at one level: (R, C, side, side).
+def roi_align(
+    feature: Tensor, boxes: Tensor, scale: float, side: int, *, original: bool = False
+) -> Tensor:
+    """RoIAlign of one picture at one level, aligned and adaptive: (R, C, side, side).
 
     Args:
         feature: float (C, H, W).
         boxes: float32 (R, 4) xyxy in input pixels.
         scale: cells per input pixel, 1 / stride.
         side: output side S.
+        original: neither: no half-cell shift, two samples a bin and axis, at least a cell.
     """
     channels, height, width = feature.shape
-    edges = boxes.float() * scale - 0.5
+    edges = boxes.float() * scale - (0.0 if original else 0.5)
     size = edges[:, 2:] - edges[:, :2]
-    rows = _axis_weights(edges[:, 1], size[:, 1], height, side).to(feature.dtype)
-    cols = _axis_weights(edges[:, 0], size[:, 0], width, side).to(feature.dtype)
+    size = size.clamp(min=1.0) if original else size
+    samples = 2 if original else 0
+    rows = _axis_weights(edges[:, 1], size[:, 1], height, side, samples).to(feature.dtype)
+    cols = _axis_weights(edges[:, 0], size[:, 0], width, side, samples).to(feature.dtype)
     by_row = feature.transpose(0, 1).reshape(height, channels * width)
     lines = (rows.reshape(-1, height) @ by_row).view(-1, side, channels, width)
     lines = lines.transpose(1, 2).reshape(-1, channels * side, width)
@@ -109,16 +139,18 @@ def pyramid_roi_align(
     boxes: Sequence[Tensor],
     image_sizes: Sequence[tuple[int, int]],
     side: int = 14,
+    rules: RoiRules = RoiRules(),  # noqa: B008  (immutable)
 ) -> Tensor:
     """RoI features (sum of R, C, side, side), pictures in order, each from its own level.
 
     Args:
-        pyramid: P3..P5 (more levels are ignored), each float (B, C, H_l, W_l).
+        pyramid: P3..P5, or as far as the rules go (more are ignored), float (B, C, H_l, W_l).
         boxes: per picture float (R_i, 4) xyxy in input pixels.
         image_sizes: per picture (height, width) resized, unpadded.
         side: output side.
+        rules: how a RoI finds its level, and is sampled there.
     """
-    if kernel_ops.usable(pyramid[0]):
+    if rules == RoiRules() and kernel_ops.usable(pyramid[0]):
         return roi_align_with_kernel(pyramid, boxes, image_sizes, side)
     channels = pyramid[0].shape[1]
     parts: list[Tensor] = []
@@ -126,12 +158,13 @@ def pyramid_roi_align(
     start = 0
     for image, (rois, (height, width)) in enumerate(zip(boxes, image_sizes, strict=True)):
         areas = rois.new_full((len(rois),), float(height * width))
-        levels = assign_levels(rois, areas)
-        for level in range(MASK_LEVELS):
+        levels = levels_by(rules, rois, areas)
+        for level in rules.levels:
             index = torch.nonzero(levels == level).flatten()
             if len(index):
-                scale = 1.0 / (8 << level)
-                parts.append(roi_align(pyramid[level][image], rois[index], scale, side))
+                feature, scale = pyramid[level - _FIRST][image], 1.0 / (1 << level)
+                aligned = roi_align(feature, rois[index], scale, side, original=rules.original)
+                parts.append(aligned)
                 places.append(index + start)
         start += len(rois)
     if not parts:
