@@ -13,6 +13,7 @@ from centermask_edge.cli import (
     build,
     calibrate,
     convert,
+    data,
     evaluate,
     export,
     inspect,
@@ -30,6 +31,7 @@ from centermask_edge.errors import CenterMaskError
 COMMANDS: dict[str, Callable[..., None]] = {
     "run": run.command,
     "live": live.command,
+    "data": data.command,
     "train": train.command,
     "evaluate": evaluate.command,
     "export": export.command,

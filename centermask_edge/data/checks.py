@@ -55,6 +55,7 @@ class Fault(str, Enum):
     SOME_MASKS = "object without a mask in a picture with masks"
     RLE_MASK = "single object whose mask is an RLE"
     TWIN_OBJECT = "object there twice"
+    EMPTY_CLASS = "class without an object"
 
     @property
     def effect(self) -> Effect:
