@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 
 import numpy as np
 
@@ -20,6 +16,7 @@ from centermask_edge.live.colors import ColorMemory
 from centermask_edge.live.draw import draw
 from centermask_edge.live.sinks import JsonLines, PictureSink, WindowSink
 from centermask_edge.live.source import Source
+from centermask_edge.live.stopping import stop_signals
 from centermask_edge.masks import Bools
 from centermask_edge.measure.stages import Stage, StageReport, StageTimer
 from centermask_edge.preprocess import Placement, Preprocess
@@ -67,34 +64,6 @@ class Outputs:
                     failure = failure or error
         if failure is not None:
             raise failure
-
-
-@dataclass(slots=True)
-class _Stop:
-    """The signal that asked for the end; 0 before it came."""
-
-    signum: int = 0
-
-
-@contextmanager
-def _stop_signals() -> Iterator[_Stop]:
-    """What Ctrl-C and SIGTERM set, so that the current frame is finished first."""
-    stop = _Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def handle(signum: int, frame: FrameType | None) -> None:
-        if stop.signum:  # asked twice: at once
-            raise KeyboardInterrupt
-        stop.signum = signum
-
-    old = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for signum, handler in old.items():
-            signal.signal(signum, handler)
 
 
 class _Segmentation:
@@ -189,7 +158,7 @@ def process(
     work = _Segmentation(engine, preprocess, outputs, score)
     found = done = 0
     source_size = input_size = None
-    with _stop_signals() as stop:
+    with stop_signals() as stop:
         try:
             frames = iter(source)
             while not stop.signum and (max_frames is None or done < max_frames):
