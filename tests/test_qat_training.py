@@ -30,18 +30,14 @@ from centermask_edge.quantize import Plan, QuantizationError, load_plan, max_int
 from centermask_edge.quantize.build import int8_record
 from centermask_edge.quantize.qat import Start, start_from, trained_model
 from centermask_edge.train.batches import Batch, batches
-from centermask_edge.train.loop import (
-    Progress,
-    build_model,
-    read_samples,
-    train,
-)
+from centermask_edge.train.loop import Progress, train
 from centermask_edge.train.qat import (
     QUANTIZED_FILE,
     QuantizedCenterMask,
     load_quantized,
     ranges_of,
 )
+from centermask_edge.train.setup import build_model, read_samples
 from centermask_edge.train.state import STATE_FILE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -80,6 +76,8 @@ def config(data: Path, output: Path, **values: object) -> TrainConfig:
             "long_side": 96,
             "rois_per_image": 4,
             "ema_decay": 0.9,
+            "teacher_classes": 0.0,
+            "tensorboard": False,
             "save_every": 2,
             **values,
         }

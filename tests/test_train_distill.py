@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from centermask_edge.config import PRESETS, Backbone, TrainConfig
 from centermask_edge.errors import ConfigError
 from centermask_edge.model import checkpoint
 from centermask_edge.model.centermask import CenterMask
+from centermask_edge.model.fcos import DensePredictions
 from centermask_edge.model.layers import (
     ConvNorm,
     FrozenBatchNorm2d,
@@ -20,8 +22,10 @@ from centermask_edge.model.layers import (
     learn_norms,
 )
 from centermask_edge.train.distill import Teacher, open_teacher
-from centermask_edge.train.loop import Progress, build_model, train
+from centermask_edge.train.loop import Progress, train
 from centermask_edge.train.optim import Ema
+from centermask_edge.train.run import start_run
+from centermask_edge.train.setup import build_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -91,21 +95,64 @@ def test_the_loss_is_the_share_of_the_variance_that_is_missed(
     wanted = [torch.randn(1, 8, side, side) * scale for side, scale in ((8, 0.1), (4, 5.0))]
     monkeypatch.setattr(model, "pyramid", lambda images: wanted)
     images = torch.zeros(1, 3, 64, 64)
-    assert float(teacher.loss(images, wanted)) == pytest.approx(0, abs=1e-6)
+    nothing = DensePredictions([], [], [])
+    found = teacher.losses(images, wanted, nothing)
+    assert list(found) == ["loss_teacher"]
+    assert float(found["loss_teacher"]) == pytest.approx(0, abs=1e-6)
     # A shift by one standard deviation of its level misses all of it, however large the level is.
     shifted = [x + x.std() for x in wanted]
-    assert float(teacher.loss(images, shifted)) == pytest.approx(3.0, rel=1e-3)
+    found = teacher.losses(images, shifted, nothing)
+    assert float(found["loss_teacher"]) == pytest.approx(3.0, rel=1e-3)
     assert not any(p.requires_grad for p in model.parameters())
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("classes", ("cat",)), ("fpn_channels", 64), ("mask_iou_fc", 128)]
-)
-def test_a_teacher_that_does_not_fit_is_refused(tmp_path: Path, field: str, value: object) -> None:
-    student = CenterMask(STUDENT.model_copy(update={field: value}))
+def test_classes_are_imitated_where_the_teacher_is_surer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = checkpoint.load(teacher_file(tmp_path))
+    teacher = Teacher(model, 0.0, classes=2.0)
+    monkeypatch.setattr(model, "pyramid", lambda images: [])
+    wanted, found = torch.tensor([2.0, -5.0]), torch.tensor([0.0, -5.0])
+    said = DensePredictions([wanted.view(1, 1, 1, 2)], [], [])
+    monkeypatch.setattr(model.head, "forward", lambda pyramid: said)
+    dense = DensePredictions([found.view(1, 1, 1, 2)], [], [])
+    (loss,) = teacher.losses(torch.zeros(1, 3, 64, 64), [], dense).values()
+    sure, vague = float(torch.sigmoid(wanted[0])), float(torch.sigmoid(wanted[1]))
+    # Only the first cell is off, by sure - 1/2, and its cross entropy at 1/2 is log 2.
+    by_hand = 2 * (sure - 0.5) ** 2 * math.log(2) / max(sure + vague, 1)
+    assert float(loss) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_a_teacher_with_other_classes_is_refused(tmp_path: Path) -> None:
+    student = CenterMask(STUDENT.model_copy(update={"classes": ("cat",)}))
     config = TrainConfig(teacher=teacher_file(tmp_path))
-    with pytest.raises(ConfigError, match=rf"differs from person-v19-slim in {field}; give"):
+    with pytest.raises(ConfigError, match="differs from person-v19-slim in classes; give"):
         open_teacher(student, config)
+
+
+def test_a_student_of_another_width_learns_through_adapters(tmp_path: Path) -> None:
+    narrow = STUDENT.model_copy(update={"fpn_channels": 32})
+    config = TrainConfig(
+        annotations=(write_scenes(tmp_path / "set"),),
+        output=tmp_path / "run",
+        teacher=teacher_file(tmp_path),
+        steps=2,
+        batch_size=2,
+        warmup_steps=0,
+        short_sides=(64,),
+        long_side=96,
+        save_every=1,
+        tensorboard=False,
+    )
+    run = start_run(narrow, config)
+    before = {k: v.clone() for k, v in run.adapters.state_dict().items()}
+    assert before["0.weight"].shape == (128, 32, 1, 1)
+    seen: list[Progress] = []
+    path = train(narrow, config, seen.append)
+    assert {"loss_teacher", "loss_teacher_cls"} <= set(seen[0].losses)
+    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
+    assert all(not torch.equal(before[k], v) for k, v in state["adapters"].items())
+    assert not any("adapter" in k for k in checkpoint.read_safetensors(path)[0])
 
 
 def test_a_teacher_with_other_pixels_is_refused(tmp_path: Path) -> None:

@@ -16,8 +16,10 @@ from centermask_edge.data.sampling import BatchSampler
 from centermask_edge.errors import ConfigError, DatasetError, ModelFileError
 from centermask_edge.model import checkpoint
 from centermask_edge.train.batches import Batch, batches
-from centermask_edge.train.loop import Progress, Run, build_model, read_samples, train, train_step
-from centermask_edge.train.optim import Ema, make_optimizer
+from centermask_edge.train.learner import train_step
+from centermask_edge.train.loop import Progress, train
+from centermask_edge.train.run import Run, start_run
+from centermask_edge.train.setup import build_model, read_samples
 from centermask_edge.train.state import STATE_FILE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -201,11 +203,9 @@ def start(chosen: TrainConfig) -> tuple[Run, Batch]:
     stream = batches(samples, sampler, PERSON.preprocess, chosen)
     batch = next(stream)
     stream.close()  # type: ignore[attr-defined]
-    model = build_model(PERSON, chosen).train()
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    ema = Ema(model, chosen.ema_decay)
-    generator = torch.Generator().manual_seed(0)
-    return Run(model, chosen, make_optimizer(model, chosen), ema, generator, step=1), batch
+    run = start_run(PERSON, chosen)
+    run.step = 1
+    return run, batch
 
 
 def gradients(run: Run) -> dict[str, Tensor]:

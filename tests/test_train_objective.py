@@ -102,7 +102,7 @@ def forward(model: CenterMask, truth: list[Objects], rois: int = 128) -> dict[st
         truth,
         proposals=5,
         rois_per_image=rois,
-        generator=torch.Generator().manual_seed(0),
+        seeds=[0] * len(truth),
     )
 
 
@@ -166,9 +166,9 @@ def test_the_number_of_rois_is_limited(model: CenterMask, monkeypatch: pytest.Mo
     seen: list[int] = []
     plain = mask_targets.mask_targets
 
-    def counting(polygons: object, boxes: Tensor, match: Tensor) -> tuple[Tensor, Tensor]:
+    def counting(polygons: object, boxes: Tensor, *rest: object) -> tuple[Tensor, Tensor]:
         seen.append(len(boxes))
-        return plain(polygons, boxes, match)  # type: ignore[arg-type]
+        return plain(polygons, boxes, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(objective, "mask_targets", counting)
     forward(model, [objects(FIRST, [0, 0], masked=True)] * 2, rois=1)

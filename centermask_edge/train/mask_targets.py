@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from centermask_edge.data.shapes import filled
 from centermask_edge.errors import require
 
 MASK_SIDE = 28
@@ -53,19 +54,24 @@ def sample_foreground(
     return everything[foreground], match[foreground]
 
 
-def rasterise(polygons: Polygons, box: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """The object inside a box as bool (28, 28), by COCO's polygon rasteriser.
+def rasterise(
+    polygons: Polygons, box: NDArray[np.float64], cover: Polygons = ()
+) -> NDArray[np.bool_]:
+    """The visible part of an object inside a box as bool (28, 28), by COCO's polygon rasteriser.
 
     Args:
         polygons: parts of one object, each float64 (2 * points,) x, y in input pixels.
         box: float64 (4,) xyxy; it may reach beyond the picture.
+        cover: polygons on top of the object.
     """
-    rle = _rle()
     width, height = max(box[2] - box[0], 0.1), max(box[3] - box[1], 0.1)
     scale = np.array([MASK_SIDE / width, MASK_SIDE / height])
-    parts = [((p.reshape(-1, 2) - box[:2]) * scale).ravel().tolist() for p in polygons]
-    mask = rle.decode(rle.merge(rle.frPyObjects(parts, MASK_SIDE, MASK_SIDE)))
-    return np.asarray(mask, dtype=bool)
+
+    def drawn(parts: Polygons) -> NDArray[np.bool_]:
+        moved = [((p.reshape(-1, 2) - box[:2]) * scale).ravel() for p in parts]
+        return filled(moved, MASK_SIDE, MASK_SIDE)
+
+    return drawn(polygons) & ~drawn(cover) if cover else drawn(polygons)
 
 
 def polygon_area(polygons: Polygons) -> float:
@@ -77,11 +83,13 @@ def polygon_area(polygons: Polygons) -> float:
     return total
 
 
-def visible_ratio(polygons: Polygons, box: NDArray[np.float64]) -> float:
-    """Share of the object's area that lies inside the box, in [1e-10, 1].
+def visible_ratio(polygons: Polygons, box: NDArray[np.float64], cover: Polygons = ()) -> float:
+    """Share of the object's visible area that lies inside the box, in [1e-10, 1].
 
     Needed because the mask-IoU target counts what the proposal cuts off (Mask Scoring R-CNN).
     """
+    if cover:
+        return _visible_ratio_below(polygons, box, cover)
     rle = _rle()
     full = polygon_area(polygons)
     width, height = int(box[2] - box[0]), int(box[3] - box[1])
@@ -92,14 +100,38 @@ def visible_ratio(polygons: Polygons, box: NDArray[np.float64]) -> float:
     return min(max(inside / full, 1e-10), 1.0)
 
 
+def _visible_ratio_below(polygons: Polygons, box: NDArray[np.float64], cover: Polygons) -> float:
+    """The same by pixels, for an object with others on top of it."""
+    points = np.concatenate([p.reshape(-1, 2) for p in polygons])
+    frame = np.concatenate((points.min(0), points.max(0)))
+
+    def area(window: NDArray[np.float64]) -> float:
+        width, height = (int(np.ceil(side)) for side in window[2:] - window[:2])
+        if width < 1 or height < 1:
+            return 0.0
+        own, above = (
+            filled([(p.reshape(-1, 2) - window[:2]).ravel() for p in parts], width, height)
+            for parts in (polygons, cover)
+        )
+        return float((own & ~above).sum())
+
+    inside = np.concatenate((np.maximum(frame[:2], box[:2]), np.minimum(frame[2:], box[2:])))
+    full = area(frame)
+    return min(max(area(inside) / full, 1e-10), 1.0) if full else 1e-10
+
+
 def mask_targets(
-    objects: Sequence[Polygons], boxes: Tensor, match: Tensor
+    objects: Sequence[Polygons],
+    boxes: Tensor,
+    match: Tensor,
+    covers: Sequence[Polygons] = (),
 ) -> tuple[Tensor, Tensor]:
     """Targets of one picture: float32 (R, 28, 28) masks and float64 (R,) visible ratios."""
     masks = np.zeros((len(boxes), MASK_SIDE, MASK_SIDE), dtype=np.float32)
     ratios = np.ones(len(boxes), dtype=np.float64)
     corners = boxes.detach().cpu().numpy().astype(np.float64)
     for row, index in enumerate(match.tolist()):
-        masks[row] = rasterise(objects[index], corners[row])
-        ratios[row] = visible_ratio(objects[index], corners[row])
+        cover = covers[index] if covers else ()
+        masks[row] = rasterise(objects[index], corners[row], cover)
+        ratios[row] = visible_ratio(objects[index], corners[row], cover)
     return torch.from_numpy(masks).to(boxes.device), torch.from_numpy(ratios).to(boxes.device)

@@ -32,10 +32,17 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return float(lr * 0.1**passed)
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+def make_optimizer(
+    model: nn.Module, config: TrainConfig, beside: nn.Module | None = None
+) -> torch.optim.Optimizer:
     """SGD with momentum (the paper's recipe) or AdamW; no weight decay on norms and ranges.
 
     Each parameter group carries ``lr_factor``, by which the schedule is multiplied.
+
+    Args:
+        model: the network.
+        config: the run.
+        beside: what is learnt with it and is no part of it.
     """
     groups: dict[tuple[float, float], list[Tensor]] = {}
     norm = _parameters_of(model, nn.GroupNorm, LearnedBatchNorm2d)
@@ -48,6 +55,8 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
             factor = config.range_lr_factor
         decay = 0.0 if id(parameter) in norm | ranges else config.weight_decay
         groups.setdefault((factor, decay), []).append(parameter)
+    if beside is not None and len(extra := list(beside.parameters())):
+        groups.setdefault((1.0, config.weight_decay), []).extend(extra)
     described = [
         {"params": params, "weight_decay": decay, "lr_factor": factor}
         for (factor, decay), params in groups.items()

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from centermask_edge.model.fcos import STRIDES, level_locations
 
+Assigner = Literal["fcos", "atss"]
 CENTER_RADIUS = 1.5  # in strides
 _RANGES = ((-1.0, 64.0), (64.0, 128.0), (128.0, 256.0), (256.0, 512.0), (512.0, 1e8))
 
@@ -58,7 +60,24 @@ def make_cells(sizes: Sequence[tuple[int, int]], device: torch.device) -> Cells:
     )
 
 
-def _inside_any(points: Tensor, boxes: Tensor) -> Tensor:
+def targets_of(
+    assigner: Assigner,
+    cells: Cells,
+    boxes: Tensor,
+    classes: Tensor,
+    ignore: Tensor,
+    num_classes: int,
+) -> CellTargets:
+    """Targets of one picture by the rule of that name; arguments as of ``assign_cells``."""
+    if assigner == "atss":
+        from centermask_edge.train.atss import assign_adaptively
+
+        return assign_adaptively(cells, boxes, classes, ignore, num_classes)
+    return assign_cells(cells, boxes, classes, ignore, num_classes)
+
+
+def inside_any(points: Tensor, boxes: Tensor) -> Tensor:
+    """Whether float (L, 2) points lie strictly inside any of float (I, 4) boxes: bool (L,)."""
     x, y = points[:, 0, None], points[:, 1, None]
     inside = (x > boxes[:, 0]) & (y > boxes[:, 1]) & (x < boxes[:, 2]) & (y < boxes[:, 3])
     return inside.any(dim=1)
@@ -83,7 +102,7 @@ def assign_cells(
     count = len(cells.locations)
     labels = classes.new_full((count,), num_classes)
     reg = boxes.new_zeros((count, 4))
-    ignored = _inside_any(cells.locations, ignore)
+    ignored = inside_any(cells.locations, ignore)
     if len(boxes) == 0:
         return CellTargets(labels, reg, ignored)
     x, y = cells.locations[:, 0, None], cells.locations[:, 1, None]
