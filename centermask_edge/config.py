@@ -201,8 +201,12 @@ class TrainConfig(_Model):
 _LITE = PreprocessConfig()
 _FULL_WIDTHS = {"fpn_channels": 256, "head_convs": 4, "mask_convs": 4, "mask_iou_convs": 4}
 # Of published ImageNet weights that were not made with the pixels of the official ones.
-_TENSORFLOW = {"channel_order": "rgb", "mean": (127.0,) * 3, "std": (128.0,) * 3}
-_IMAGENET = {
+_TENSORFLOW: dict[str, object] = {
+    "channel_order": "rgb",
+    "mean": (127.0,) * 3,
+    "std": (128.0,) * 3,
+}
+_IMAGENET: dict[str, object] = {
     "channel_order": "rgb",
     "mean": (123.675, 116.280, 103.530),
     "std": (58.395, 57.120, 57.375),

@@ -40,6 +40,7 @@ def make_model(config: ModelConfig) -> CenterMask:
         model.head.box_pred.weight.mul_(5)
         model.head.box_pred.bias.fill_(3.0)
         model.mask_head.predictor.weight.mul_(300)
+        assert model.mask_iou_head is not None
         model.mask_iou_head.predictor.weight.mul_(10)
     return model
 

@@ -36,6 +36,7 @@ def test_aggregation_takes_the_input_first_and_once(separable: bool, residual: b
     current = x if block.reduction is None else block.reduction(x)
     first = block.layers[0](current)
     second = block.layers[1](first)
+    assert block.ese is not None and block.se is None
     out = block.ese(block.concat(torch.cat((x, first, second), dim=1)))
     torch.testing.assert_close(block(x), out + x if residual else out)
     assert (block.reduction is not None) == separable
@@ -98,7 +99,20 @@ CHANNELS = {
     Backbone.V19_SLIM: (256, 384, 512),
     Backbone.V19_SLIM_DW: (256, 384, 512),
     Backbone.MOBILENET_V2: (32, 96, 320),
+    Backbone.V57: (512, 768, 1024),
+    Backbone.V99: (512, 768, 1024),
+    Backbone.V39_DCN: (512, 768, 1024),
+    Backbone.V57_DCN: (512, 768, 1024),
+    Backbone.V99_DCN: (512, 768, 1024),
+    Backbone.R50: (512, 1024, 2048),
+    Backbone.R101: (512, 1024, 2048),
+    Backbone.X101: (512, 1024, 2048),
+    Backbone.HRNET_W18: (36, 72, 144),
+    Backbone.HRNET_W32: (64, 128, 256),
+    Backbone.HRNET_W48: (96, 192, 384),
     Backbone.EFFICIENTNET_LITE0: (40, 112, 320),
+    Backbone.EFFICIENTNET_LITE1: (40, 112, 320),
+    Backbone.EFFICIENTNET_LITE2: (48, 120, 352),
 }
 
 

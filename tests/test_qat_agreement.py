@@ -166,7 +166,7 @@ def stretches(backbone: Backbone, plan: Plan) -> tuple[list[Led], NDArray[np.flo
     features = torch.from_numpy(wanted["roi_features"])
     probability = torch.from_numpy(wanted["mask//Sigmoid_output_0"])
     parts = (rounding, rounding.mask_head, rounding.mask_iou_head)
-    led = [Led(part.program, wanted) for part in parts]  # type: ignore[arg-type]
+    led = [Led(part.program, wanted) for part in parts]  # type: ignore[arg-type, union-attr]
     with torch.no_grad():
         pyramid, found = led[0].run(torch.from_numpy(picture()))
         led[1].run(features)
@@ -278,6 +278,7 @@ def test_nodes_and_operations_are_one_to_one(preset: str) -> None:
     # Group norm is written as several operations; none of its own is ever quantized.
     named = [operation_of(name) for name in nodes if "/norm" not in name]
     recorded: list[Operation] = []
+    assert network.mask_iou_head is not None
     for root, method, prefix in (
         (network, "dense", ""),
         (network.mask_head, "forward", "mask_head."),

@@ -20,14 +20,17 @@ _UNIT = {
     "dw_conv3x3": "depthwise",
     "pw_conv1x1": "pointwise",
     "pw_norm": "norm",
+    "conv_offset": "offset",
 }
-_UNITS = "|".join(_UNIT)  # no others: deformable convolutions have further ones
+_UNITS = "|".join(_UNIT)
 _SEPARABLE = {"conv": "conv", "depthwise": "dw_conv3x3", "pointwise": "pw_conv1x1"}
+_SEPARABLE |= {"offset": "conv_offset"}
 _TOWERS = {"cls_tower": "cls_tower", "bbox_tower": "box_tower"}
 _HEAD = {"cls_logits": "cls_logits", "bbox_pred": "box_pred", "ctrness": "centerness"}
 _OFFICIAL_HEAD = {ours: official for official, ours in _HEAD.items()}
 _FCOS = "proposal_generator.fcos_head."
 _BODY = "backbone.bottom_up."
+_RESNETS = (Backbone.R50, Backbone.R101, Backbone.X101)
 _MOBILE_ROWS = (1, 2, 3, 4, 3, 3, 1)  # blocks per stage of MobileNetV2
 
 
@@ -50,6 +53,11 @@ def _mobile_unit(feature: int, layer: int) -> str | None:
     return f"{names[unit]}.{('conv', 'norm')[part]}"
 
 
+def _res_leaf(leaf: str) -> str:
+    """A ResNet's norm lies inside its convolution there."""
+    return leaf if leaf.startswith("norm.") else f"conv.{leaf}"
+
+
 def _body(key: str) -> str | None:
     """Our name of a key inside ``backbone.bottom_up.``, or None."""
     if m := re.fullmatch(rf"stem\.stem_([1-3])/({_UNITS})\.(\w+)", key):
@@ -65,6 +73,10 @@ def _body(key: str) -> str | None:
             return f"{prefix}reduction.{_UNIT[n[1]]}.{n[2]}"
         if n := re.fullmatch(r"ese\.fc\.(\w+)", rest):
             return f"{prefix}ese.fc.{n[1]}"
+    if m := re.fullmatch(r"stem\.conv1\.(norm\.\w+|weight)", key):
+        return f"stem.{_res_leaf(m[1])}"
+    if m := re.fullmatch(r"res([2-5])\.(\d+)\.(shortcut|conv[123])\.(norm\.\w+|weight)", key):
+        return f"stages.{int(m[1]) - 2}.{m[2]}.{m[3]}.{_res_leaf(m[4])}"
     if m := re.fullmatch(r"features\.0\.([01])\.(\w+)", key):
         return f"stem.{('conv', 'norm')[int(m[1])]}.{m[2]}"
     if m := re.fullmatch(r"features\.(\d+)\.conv\.(\d+)\.(\w+)", key):
@@ -138,6 +150,12 @@ def _official_unit(unit: str, separable: bool) -> str:
     return ("pw_norm" if separable else "norm") if unit == "norm" else _SEPARABLE[unit]
 
 
+def _resnet_key(key: str) -> str:
+    """The official name of a key inside our ``backbone.``."""
+    key = key.replace("stem.", "stem.conv1.").replace(".conv.weight", ".weight")
+    return _BODY + re.sub(r"^stages\.(\d)", lambda m: f"res{int(m[1]) + 2}", key)
+
+
 def _mobile_key(stage: int, block: int, unit: str, part: str, leaf: str) -> str:
     feature = 1 + sum(_MOBILE_ROWS[:stage]) + block
     names = ("depthwise", "project") if feature == 1 else ("expand", "depthwise", "project")
@@ -149,13 +167,15 @@ def to_official_key(key: str, backbone: Backbone) -> str:
     """The official name of one of our state-dict keys.
 
     Raises:
-        KeyError: a key that no official model has (EfficientNet-Lite0 was never one).
+        KeyError: a key that no official model has (as EfficientNet and HRNet were none).
 
     >>> to_official_key("head.centerness.bias", Backbone.V19)
     'proposal_generator.fcos_head.ctrness.bias'
     """
-    if backbone is Backbone.EFFICIENTNET_LITE0:
+    if not backbone.is_official:
         raise KeyError(key)
+    if backbone in _RESNETS and key.startswith("backbone."):
+        return _resnet_key(key.removeprefix("backbone."))
     mobile = backbone is Backbone.MOBILENET_V2
     separable = backbone in (Backbone.V19_DW, Backbone.V19_SLIM_DW)
     if m := re.fullmatch(r"backbone\.stem\.(\d)\.(\w+)\.(\w+)", key):

@@ -44,8 +44,14 @@ def detect_original(
         boxes = clipped(found.boxes, size)
         # One pixel more on the right and below makes plain areas those in whole pixels.
         counted = boxes + boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
-        arrays = (x.detach().cpu().numpy() for x in (counted, found.scores, found.classes))
-        keep = torch.from_numpy(nms(*arrays, config.nms_threshold, config.max_detections))
-        keep = keep.to(boxes.device)
+        keep = torch.from_numpy(
+            nms(
+                counted.detach().cpu().numpy(),
+                found.scores.detach().cpu().numpy(),
+                found.classes.cpu().numpy(),
+                config.nms_threshold,
+                config.max_detections,
+            )
+        ).to(boxes.device)
         results.append(Boxes(boxes[keep], found.scores[keep], found.classes[keep]))
     return results

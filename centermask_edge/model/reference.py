@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,16 @@ OFFICIAL_CONFIGS = {
     "lite_V_19_slim_dw": "lite-v19-slim-dw",
     "lite_V_39": "lite-v39",
     "lite_Mv2": "lite-mobilenet-v2",
+    "lite_R_50": "lite-r50",
+    "V_39": "v39",
+    "V_57": "v57",
+    "V_99": "v99",
+    "R_50": "r50",
+    "R_101": "r101",
+    "X_101": "x101",
+    "V_39_dcn": "v39-dcn",
+    "V_57_dcn": "v57-dcn",
+    "V_99_dcn": "v99-dcn",
 }  # official name to preset
 
 ALL_KEYS = "keys.json.gz"  # in the copies: {config: {"counts": ..., "keys": {name: shape}}}
@@ -125,9 +136,15 @@ class Reference:
         content: dict[str, Any] = _json(self.path(f"{name}.json"))
         return content
 
-    def masks(self, config: str, picture: str) -> list[Rle] | None:
+    def seeds(self, config: str) -> list[int]:
+        """Seeds of the weights that the small picture was run with, in their order."""
+        names = {path.name for folder in ("golden", ".") for path in (self.root / folder).glob("*")}
+        found = (re.fullmatch(rf"small\.{re.escape(config)}\.s(\d+)\.npz", name) for name in names)
+        return sorted(int(m[1]) for m in found if m)
+
+    def masks(self, config: str, picture: str, seed: int = 0) -> list[Rle] | None:
         """Pasted masks of a picture in the order of its detections, or None where unknown."""
-        path = self.find(f"rles.{config}.s0.json.gz")
+        path = self.find(f"rles.{config}.s{seed}.json.gz")
         rles = None if path is None else _json(path).get(picture)
         return None if rles is None else [Rle(size=r["size"], counts=r["counts"]) for r in rles]
 

@@ -62,10 +62,12 @@ class QuantizedCenterMask(CenterMask):
         found = self.insert(graph, model, "")
         self.program = fx.Interpreter(model, graph=graph)
         heads = {
-            n: _Rewired(getattr(model, n), f"{n}.", self) for n in ("mask_head", "mask_iou_head")
+            n: _Rewired(getattr(model, n), f"{n}.", self)
+            for n in ("mask_head", "mask_iou_head")
+            if getattr(model, n) is not None  # without mask scoring there is but one
         }
         self.mask_head = heads["mask_head"]  # type: ignore[assignment]
-        self.mask_iou_head = heads["mask_iou_head"]  # type: ignore[assignment]
+        self.mask_iou_head = heads.get("mask_iou_head")  # type: ignore[assignment]
         _check_all_found(spec, found.union(*(head.found for head in heads.values())))
         self._freeze_ranges()
 

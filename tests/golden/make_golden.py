@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 HERE = Path(__file__).parent
 CONFIGS = ("lite_V_19", "lite_V_19_slim_dw", "lite_Mv2")
-KEYS = (*CONFIGS, "lite_V_19_slim", "lite_V_19_dw", "lite_V_39")
 TRAIN = "train.lite_V_19.s0"
 # Keep one channel of that many.
 STEPS = {
@@ -64,8 +63,9 @@ def main(reference: Path) -> None:
             with gzip.open(masks) as file:
                 write_json(HERE / masks.name, {"small": json.load(file)["small"]})
     descriptions = {}
-    for config in KEYS:
-        content = json.loads((reference / "keys" / f"{config}.keys.json").read_text())
+    for path in sorted((reference / "keys").glob("*.keys.json")):
+        config = path.name.removesuffix(".keys.json")
+        content = json.loads(path.read_text())
         shapes = {key: value["shape"] for key, value in content["keys"].items()}
         descriptions[config] = {"counts": content["counts"], "keys": shapes}
     write_json(HERE / "keys.json.gz", descriptions)
