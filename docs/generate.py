@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import sections_chaos
 import sections_int8
 import sections_kernels
 import sections_live
@@ -30,6 +31,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     **sections_kernels.SECTIONS,
     **sections_int8.SECTIONS,
     **sections_live.SECTIONS,
+    **sections_chaos.SECTIONS,
 }
 
 

@@ -25,14 +25,14 @@ SHORT = CaptureOptions(
     auth_retry_s=0.02,
     auth_retry_max_s=0.05,
 )
-SCENE = SceneSettings(Look.SHAPES, 320, 240, 30.0, 2, seed=1)
+SCENE = SceneSettings(Look.SHAPES, 320, 240, 60.0, 2, seed=1)
 KEY_EVERY, FRAMES = 5, 60
 TRANSPORT = "RTP/AVP/TCP;unicast;interleaved=2-3"
 
 
 @cache
 def reel(codec: Codec = Codec.H264) -> Reel:
-    """Two seconds at 30 frames/s with a number in each picture, and 6 key frames a second."""
+    """A second at 60 frames/s with a number in each picture, and 12 key frames."""
     scene = Scene(SCENE)
     return film((scene.picture(n) for n in range(FRAMES)), SCENE.fps, codec, KEY_EVERY)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,6 +25,9 @@ OPEN_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0
 # A container's duration may round up by a frame or two; more than this is missing content.
 _MISSING_S = 0.5
+# A live stream of which so many of the last packets cannot be decoded shows hardly more than what
+# the decoder makes up; without this, one such picture a second would keep it live.
+_LAST, _MOST_DAMAGED = 50, 45
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +162,7 @@ class VideoSource:
 
     def _decoded(self) -> Iterator[Any]:
         sized = False
+        last: deque[bool] = deque(maxlen=_LAST)
         # All packets of a camera, so that one which sends nothing but sound can be left.
         chosen = () if self.kind is Kind.STREAM else (self._stream,)
         for packet in self._container.demux(*chosen):
@@ -176,11 +181,21 @@ class VideoSource:
                 if not isinstance(error, self._av.error.InvalidDataError):
                     raise
                 self._damaged += 1
+                last.append(True)
+                self._check_damage(sum(last) if sized else 0)
                 continue
+            last.append(False)
             for frame in frames:
                 sized = True
                 self._check_size(frame)
                 yield frame
+
+    def _check_damage(self, count: int) -> None:
+        """Gives a camera up of which next to nothing can be decoded any more."""
+        if self.kind is Kind.STREAM and count >= _MOST_DAMAGED:
+            raise SourceFault(
+                Fault.CODEC, f"{count} of the last {_LAST} packets of {self.name} are damaged"
+            )
 
     def _check_size(self, picture: Any) -> None:
         """Refuses a decoded picture, or a codec's announcement of one, that is too large.
