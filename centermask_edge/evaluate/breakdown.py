@@ -8,15 +8,14 @@ Where several kinds fit a detection, the first in the order of :class:`ErrorKind
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import numpy as np
 
-from centermask_edge.evaluate.coco import Evaluation
-from centermask_edge.evaluate.matching import FREE, Floats, Kind, Matched, match, overlaps
+from centermask_edge.evaluate.matching import FREE, Bools, Floats, Matched, match
 
 FOREGROUND, BACKGROUND = 0.5, 0.1
 _RECALLS = np.linspace(0, 1, 101)  # the protocol's places
@@ -47,7 +46,6 @@ _MEANINGS = {
     ErrorKind.MISSED: "an object that nothing found, not even badly or as another class",
 }
 _REMOVED = (ErrorKind.DUPLICATE, ErrorKind.BOTH, ErrorKind.BACKGROUND)
-_MOVED = (ErrorKind.LOCALISATION, ErrorKind.CLASSIFICATION)
 
 Target = tuple[int, int]  # place of a picture, place of an object in it
 
@@ -67,7 +65,7 @@ class Breakdown:
 
     Attributes:
         ap50: AP at IoU 0.5 as it is, in percent.
-        costs: of each kind, in the paper's order.
+        costs: of each kind.
         false_positives: points that all false detections together cost.
         false_negatives: points that all objects not found cost.
     """
@@ -126,18 +124,20 @@ class _Set:
     objects: dict[Target, int] = field(default_factory=dict)
 
 
-def break_down(evaluation: Evaluation, kind: Kind) -> Breakdown:
-    """What keeps the AP of boxes or masks from 100."""
-    found = _gather(overlaps(evaluation, kind))
+def break_down(pictures: Sequence[Matched]) -> Breakdown:
+    """What keeps AP from 100.
+
+    Args:
+        pictures: overlaps of masks or of boxes.
+    """
+    found = _gather(pictures)
     base = _ap(found.detections, found.objects.values())
     missed = _missed(found)
     counts = Counter(d.kind for d in found.detections)
     counts[ErrorKind.MISSED] = len(missed)
-    order = (*_MOVED[::-1], ErrorKind.BOTH, *_REMOVED[::2], ErrorKind.MISSED)
-    costs = tuple(Cost(k, counts[k], _mended(found, k, missed) - base) for k in order)
+    costs = tuple(Cost(k, counts[k], _mended(found, k, missed) - base) for k in ErrorKind)
     right = [d for d in found.detections if d.kind is None]
     only_found = [found.objects[d.target] for d in right if d.target is not None]
-    # A class of which nothing was found has nothing left to miss, and no wrong detection counts.
     classes = set(found.objects.values())
     return Breakdown(
         base,
@@ -185,9 +185,7 @@ def _kind(picture: Matched, d: int) -> tuple[ErrorKind, int | None]:
     return ErrorKind.BACKGROUND, None
 
 
-def _best(
-    iou: Floats, chosen: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
-) -> tuple[float, int | None]:
+def _best(iou: Floats, chosen: Bools) -> tuple[float, int | None]:
     if not chosen.any():
         return 0.0, None
     values = np.where(chosen, iou, -1.0)
@@ -213,15 +211,19 @@ def _mended(found: _Set, kind: ErrorKind, missed: set[Target]) -> float:
 
 def _moved(found: _Set, kind: ErrorKind) -> list[_Detection]:
     """Detections of that kind put right; of several at one object the best score stays."""
-    kept, at_object = [], defaultdict(list)
+    best: dict[Target, _Detection] = {}
     for detection in found.detections:
         if detection.target is not None and detection.kind in (None, kind):
-            at_object[detection.target].append(detection)
-        else:
+            rival = best.get(detection.target)
+            if rival is None or detection.score > rival.score:
+                best[detection.target] = detection
+    kept = []
+    for detection in found.detections:  # in their order, which decides between equal scores
+        if detection.target is None or detection.kind not in (None, kind):
             kept.append(detection)
-    for target, rivals in at_object.items():
-        score = max(d.score for d in rivals)
-        kept.append(_Detection(found.objects[target], score, None, target))
+        elif best[detection.target] is detection:
+            category = found.objects[detection.target]
+            kept.append(replace(detection, category=category, kind=None))
     return kept
 
 

@@ -21,6 +21,7 @@ from centermask_edge.evaluate.coco import Evaluation
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 FREE = -1
 _ALMOST_ONE = 1 - 1e-10  # the protocol lets IoU 1 pass a threshold of 1
@@ -54,17 +55,17 @@ class Matched:
     classes: Integers
     objects: tuple[dict[str, Any], ...]
     object_classes: Integers
-    crowd: NDArray[np.bool_]
+    crowd: Bools
     iou: Floats
 
-    def of_class(self) -> NDArray[np.bool_]:
+    def of_class(self) -> Bools:
         """Which detection and which object have one class, bool (D, G)."""
-        same: NDArray[np.bool_] = self.classes[:, None] == self.object_classes[None]
+        same: Bools = self.classes[:, None] == self.object_classes[None]
         return same
 
 
 def overlaps(evaluation: Evaluation, kind: Kind) -> list[Matched]:
-    """Every picture with its overlaps, in the order of the pictures' ids, as the protocol has it."""
+    """Every picture with its overlaps, in the protocol's order: by the pictures' ids."""
     found: dict[int, list[dict[str, Any]]] = defaultdict(list)
     objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in evaluation.results:
@@ -96,7 +97,7 @@ def _matched(
 def _iou(
     found: Sequence[dict[str, Any]],
     objects: Sequence[dict[str, Any]],
-    crowd: NDArray[np.bool_],
+    crowd: Bools,
     kind: Kind,
     sample: Sample,
 ) -> Floats:
@@ -153,13 +154,12 @@ def match_any(picture: Matched, threshold: float, least_score: float) -> Integer
     return matches
 
 
-def shown(picture: Matched, least_score: float) -> NDArray[np.bool_]:
+def shown(picture: Matched, least_score: float) -> Bools:
     """Which detections have at least that box score, bool (D,)."""
     return np.array([row["score"] >= least_score for row in picture.found], np.bool_)
 
 
-def in_crowd(picture: Matched, threshold: float) -> NDArray[np.bool_]:
+def in_crowd(picture: Matched, threshold: float) -> Bools:
     """Which detections lie in a crowd of their class, bool (D,)."""
     within = (picture.iou >= threshold) & picture.of_class() & picture.crowd[None]
-    found: NDArray[np.bool_] = within.any(axis=1)
-    return found
+    return np.asarray(within.any(axis=1), np.bool_)

@@ -8,6 +8,7 @@ from enum import Enum
 
 import numpy as np
 
+from centermask_edge.evaluate.breakdown import BACKGROUND
 from centermask_edge.evaluate.confusion import FOUND
 from centermask_edge.evaluate.matching import FREE, Matched, in_crowd, match_any, shown
 
@@ -17,7 +18,7 @@ class Verdict(str, Enum):
 
     RIGHT = "right"
     CONFUSED = "wrong class"
-    FALSE = "nothing there"
+    FALSE = "false"
     MISSED = "missed"
 
 
@@ -30,7 +31,7 @@ class Judged:
         name: of the class that was found, or that was missed.
         other: class of the object where it was taken for another.
         score: box score; None for a missed object.
-        iou: with its object; None where there is none.
+        iou: with its object, or with the one it overlaps most; None for a missed object.
         found: place among the picture's detections, None for a missed object.
         target: place among its objects, None where nothing is there.
     """
@@ -59,8 +60,13 @@ class Judged:
         if self.verdict is Verdict.CONFUSED:
             return f"{self.other} taken for {self.name}{score}"
         if self.verdict is Verdict.FALSE:
-            return f"{self.name}{score} where nothing is"
+            return f"{self.name}{score}, {self._beside()}"
         return f"{self.name}{score}, mask IoU {self.iou:.2f}"
+
+    def _beside(self) -> str:
+        if self.iou is None or self.iou < BACKGROUND:
+            return "nothing there"
+        return "found twice" if self.iou >= FOUND else f"mask IoU only {self.iou:.2f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,8 @@ def _judge(picture: Matched, names: dict[int, str], least_score: float) -> tuple
         score, target = float(picture.found[d]["score"]), int(matches[d])
         if target == FREE:
             if not ignored[d]:
-                judged.append(Judged(Verdict.FALSE, name, "", score, None, int(d), None))
+                beside = float(picture.iou[d].max(initial=0.0))
+                judged.append(Judged(Verdict.FALSE, name, "", score, beside, int(d), None))
             continue
         other = names[int(picture.object_classes[target])]
         verdict = Verdict.RIGHT if other == name else Verdict.CONFUSED
