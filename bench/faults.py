@@ -24,6 +24,7 @@ from centermask_edge.live.capture.options import CaptureOptions
 from centermask_edge.live.chaos.footage import Codec, Reel, film
 from centermask_edge.live.chaos.schedule import Mishap
 from centermask_edge.live.chaos.server import FaultServer
+from centermask_edge.live.runtime import give_pictures_back
 from centermask_edge.live.synthetic.scene import Look, Scene, SceneSettings
 from centermask_edge.measure.leaks import sample
 from centermask_edge.measure.stages import processor_name, usable_processors
@@ -174,6 +175,7 @@ def main() -> int:
         "neighbour_fps": FPS,
         "mishaps": [],
     }
+    give_pictures_back()  # as every run does
     shown = reel()
     # The first fills caches and pools, and does not count.
     for mishap in (Mishap.RESET, *Mishap):

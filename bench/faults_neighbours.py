@@ -66,7 +66,7 @@ def neighbours() -> list[dict[str, Any]]:
         ",".join(f"{kind.value}@{at:g}+{_PHASE_S:g}#1" for kind, at in events), CAMERAS
     )
     ages = _run(str(schedule), starts[-1] + step_s + 1)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for kind, at in zip(kinds, starts, strict=True):
         after = at + _PHASE_S + _BETWEEN_S
         for phase, start_s, length_s in (

@@ -105,7 +105,7 @@ def run(parts: Parts, limits: Limits, view: View) -> Outcome:
         SinkError: the metrics' port is taken.
         KeyboardInterrupt: asked to end a second time; nothing is waited for then.
     """
-    _give_pictures_back()
+    give_pictures_back()
     notes = _promises(parts, limits)
     governor = _governor(parts, limits)
 
@@ -134,7 +134,7 @@ def run(parts: Parts, limits: Limits, view: View) -> Outcome:
     return Outcome(now(), stop.signum, leaks, tuple(notes))
 
 
-def _give_pictures_back() -> None:
+def give_pictures_back() -> None:
     """Makes glibc return each picture's memory when it is freed; elsewhere, nothing.
 
     Pictures are made in one thread and freed in another. glibc raises its limit for memory of its

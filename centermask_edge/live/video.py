@@ -25,9 +25,9 @@ OPEN_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0
 # A container's duration may round up by a frame or two; more than this is missing content.
 _MISSING_S = 0.5
-# A live stream of which so many of the last packets cannot be decoded shows hardly more than what
-# the decoder makes up; without this, one such picture a second would keep it live.
-_LAST, _MOST_DAMAGED = 50, 45
+# A live stream that is damaged and of whose last packets so few give a picture shows what the
+# decoder makes up (of pure noise up to one picture in five packets), and would be live by that.
+_LAST, _FEWEST = 50, 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class VideoSource:
 
     def _decoded(self) -> Iterator[Any]:
         sized = False
-        last: deque[bool] = deque(maxlen=_LAST)
+        last: deque[int] = deque(maxlen=_LAST)
         # All packets of a camera, so that one which sends nothing but sound can be left.
         chosen = () if self.kind is Kind.STREAM else (self._stream,)
         for packet in self._container.demux(*chosen):
@@ -181,20 +181,22 @@ class VideoSource:
                 if not isinstance(error, self._av.error.InvalidDataError):
                     raise
                 self._damaged += 1
-                last.append(True)
-                self._check_damage(sum(last) if sized else 0)
+                last.append(0)
+                if sized and len(last) == _LAST:
+                    self._check_damage(sum(last))
                 continue
-            last.append(False)
+            last.append(len(frames))
             for frame in frames:
                 sized = True
                 self._check_size(frame)
                 yield frame
 
-    def _check_damage(self, count: int) -> None:
+    def _check_damage(self, pictures: int) -> None:
         """Gives a camera up of which next to nothing can be decoded any more."""
-        if self.kind is Kind.STREAM and count >= _MOST_DAMAGED:
+        if self.kind is Kind.STREAM and pictures < _FEWEST:
             raise SourceFault(
-                Fault.CODEC, f"{count} of the last {_LAST} packets of {self.name} are damaged"
+                Fault.CODEC,
+                f"{self.name} is damaged: its last {_LAST} packets gave {pictures} pictures",
             )
 
     def _check_size(self, picture: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
@@ -97,17 +97,22 @@ def film(
     """
     rate_hz = min(max(rate_hz, _RATES_HZ[0]), _RATES_HZ[1])
     step = key_every or max(1, round(rate_hz))
-    stock = iter(itertools.islice(pictures, MOST_FRAMES))
-    first = list(itertools.islice(stock, step))
-    if not first:
+    usual: _Film | None = None
+    small: _Film | None = None
+    for number, picture in enumerate(itertools.islice(pictures, MOST_FRAMES)):
+        if usual is None or small is None:
+            height, width = picture.shape[:2]
+            # Chroma has half the pixels.
+            size = max(32, width // 2 * 2), max(32, height // 2 * 2)
+            half = max(32, size[0] // 4 * 2), max(32, size[1] // 4 * 2)
+            usual, small = _Film(codec, size, step), _Film(codec, half, step)
+        usual.add(picture)
+        if number < step:
+            small.add(picture)
+    if usual is None or small is None:
         raise SourceError("there is not one picture for the fault server to show")
-    height, width = first[0].shape[:2]
-    # Chroma has half the pixels.
-    size = max(32, width // 2 * 2), max(32, height // 2 * 2)
-    half = max(32, size[0] // 4 * 2), max(32, size[1] // 4 * 2)
-    usual = _encoded(itertools.chain(first, stock), size, codec, step)
-    small = _encoded(first, half, codec, step)
-    return Reel(codec, rate_hz, usual, small, _huge(codec, small))
+    half_footage = small.done()
+    return Reel(codec, rate_hz, usual.done(), half_footage, _huge(codec, half_footage))
 
 
 def film_source(address: str, codec: Codec = Codec.H264) -> Reel:
@@ -125,51 +130,58 @@ def film_source(address: str, codec: Codec = Codec.H264) -> Reel:
         source.close()
 
 
-def _encoded(
-    pictures: Iterable[Picture], size: tuple[int, int], codec: Codec, step: int
-) -> Footage:
-    frames = _frames(pictures, size, codec)
-    if codec is Codec.MJPEG:
-        return Footage(tuple(_jpegs(frames, size)), 1, size)
-    units = tuple(_h264(frames, size, step))
-    # So that the number of a frame alone says whether it is a key frame, also after a round.
-    step = min(step, len(units))
-    return Footage(units[: len(units) // step * step], step, size)
+class _Film:
+    """Pictures encoded one by one.
+
+    Args:
+        codec: how.
+        size: width and height in pixels.
+        step: frames from one key frame to the next.
+    """
+
+    def __init__(self, codec: Codec, size: tuple[int, int], step: int) -> None:
+        self._av: Any = require("av", extra="cpu", why="run the fault server")
+        self._codec, self._size, self._step = codec, size, step
+        h264 = codec is Codec.H264
+        self._encoder = self._av.CodecContext.create("libx264" if h264 else "mjpeg", "w")
+        self._encoder.width, self._encoder.height = size
+        self._encoder.pix_fmt = "yuv420p" if h264 else "yuvj420p"
+        self._encoder.time_base = Fraction(1, 25)
+        self._encoder.options = (
+            _h264_options(step) if h264 else {"qmin": _QUALITY, "qmax": _QUALITY}
+        )
+        self._units: list[tuple[bytes, ...]] = []
+        self._count = 0
+
+    def add(self, picture: Picture) -> None:
+        """One picture, uint8 (H, W, 3) BGR."""
+        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="bgr24")
+        frame = frame.reformat(*self._size, format=self._encoder.pix_fmt)
+        frame.pts, frame.time_base = self._count, Fraction(1, 25)
+        self._count += 1
+        self._take(self._encoder.encode(frame))
+
+    def done(self) -> Footage:
+        """What was filmed, cut so that it can be shown in a circle."""
+        self._take(self._encoder.encode(None))
+        if self._codec is Codec.MJPEG:
+            return Footage(tuple(self._units), 1, self._size)
+        # So that the number of a frame alone says whether it is a key frame, also after a round.
+        step = min(self._step, len(self._units))
+        whole = len(self._units) // step * step
+        return Footage(tuple(self._units[:whole]), step, self._size)
+
+    def _take(self, packets: Iterable[Any]) -> None:
+        for packet in packets:
+            data = bytes(packet)
+            h264 = self._codec is Codec.H264
+            self._units.append(tuple(nal_units(data)) if h264 else (data,))
 
 
-def _frames(pictures: Iterable[Picture], size: tuple[int, int], codec: Codec) -> Iterator[Any]:
-    av: Any = require("av", extra="cpu", why="run the fault server")
-    pixels = "yuv420p" if codec is Codec.H264 else "yuvj420p"
-    for number, picture in enumerate(pictures):
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="bgr24")
-        frame = frame.reformat(*size, format=pixels)
-        frame.pts, frame.time_base = number, Fraction(1, 25)
-        yield frame
-
-
-def _encoder(name: str, size: tuple[int, int], pixels: str, options: dict[str, str]) -> Any:
-    av: Any = require("av", extra="cpu", why="run the fault server")
-    encoder = av.CodecContext.create(name, "w")
-    encoder.width, encoder.height = size
-    encoder.pix_fmt, encoder.time_base = pixels, Fraction(1, 25)
-    encoder.options = options
-    return encoder
-
-
-def _h264(frames: Iterable[Any], size: tuple[int, int], step: int) -> Iterator[tuple[bytes, ...]]:
-    # One key frame every so many, none between, and the parameters with each.
+def _h264_options(step: int) -> dict[str, str]:
+    """One key frame every so many, none between, and the parameters with each."""
     keys = f"keyint={step}:min-keyint={step}:scenecut=0:repeat-headers=1"
-    options = {"preset": "ultrafast", "tune": "zerolatency", "x264-params": keys}
-    encoder = _encoder("libx264", size, "yuv420p", options)
-    for frame in itertools.chain(frames, (None,)):
-        for packet in encoder.encode(frame):
-            yield tuple(nal_units(bytes(packet)))
-
-
-def _jpegs(frames: Iterable[Any], size: tuple[int, int]) -> Iterator[tuple[bytes, ...]]:
-    encoder = _encoder("mjpeg", size, "yuvj420p", {"qmin": _QUALITY, "qmax": _QUALITY})
-    for frame in frames:
-        yield (b"".join(bytes(packet) for packet in encoder.encode(frame)),)
+    return {"preset": "ultrafast", "tune": "zerolatency", "x264-params": keys}
 
 
 def _huge(codec: Codec, small: Footage) -> Footage:
