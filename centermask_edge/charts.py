@@ -9,7 +9,7 @@ from html import escape
 from centermask_edge.page import key
 
 _WIDTH, _HEIGHT = 480, 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 10, 10, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 40
 COLORS = ("var(--line-1)", "var(--line-2)", "var(--line-3)", "var(--line-4)")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -29,7 +30,8 @@ from centermask_edge.page import (
 )
 
 _SIDE = 560
-_LINES = 6
+_LINES = 8
+_GOOD_MASK = 0.8  # IoU from which a right one is not worth a line
 _MATRIX = 16
 _HEAD = ("", "AP", "AP50", "AP75", "small", "medium", "large")
 _COLORS: dict[Verdict, Color] = {
@@ -256,10 +258,13 @@ def _figure(worst: WorstPicture) -> str:
 
 
 def _list(judged: Iterable[Judged]) -> str:
-    bad = [j.text for j in judged if j.verdict is not Verdict.RIGHT or (j.iou or 0) < 0.8]
-    items = "".join(f"<li>{escape(text)}</li>" for text in bad[:_LINES])
-    more = f"<li>and {len(bad) - _LINES} more</li>" if len(bad) > _LINES else ""
-    return f"<ul>{items}{more}</ul>"
+    bad = Counter(
+        j.text for j in judged if j.verdict is not Verdict.RIGHT or (j.iou or 0) < _GOOD_MASK
+    )
+    lines = [f"{n} x {text}" if n > 1 else text for text, n in bad.items()]
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines[:_LINES])
+    rest = f"<li>and {len(lines) - _LINES} more</li>" if len(lines) > _LINES else ""
+    return f"<ul>{items}{rest}</ul>"
 
 
 def _truth(worst: WorstPicture) -> list[Shape]:
