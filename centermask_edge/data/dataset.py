@@ -13,7 +13,7 @@ from pathlib import Path
 
 from centermask_edge.data.coco import Annotations, Sample, read_coco_file, samples_of
 from centermask_edge.data.pictures import same_picture
-from centermask_edge.data.yolo import read_yolo, splits_of
+from centermask_edge.data.yolo import read_split, read_yolo, splits_of
 from centermask_edge.errors import DatasetError
 
 TRAIN, VAL = "train", "val"
@@ -61,6 +61,18 @@ def read_annotations(
     if file.suffix in _YAML:
         return read_yolo(file, split, on_bad_line)
     return read_coco_file(file)
+
+
+def class_names(path: Path, split: str) -> tuple[str, ...]:
+    """Names of the classes of the set at a path, in its order, without reading its objects.
+
+    Raises:
+        DatasetError: unreadable.
+    """
+    file = annotation_file(path, split)
+    if file.suffix in _YAML:
+        return tuple(name for _, name in sorted(read_split(file, split).names.items()))
+    return read_coco_file(file).names
 
 
 def read_samples(path: Path, classes: Sequence[str], split: str) -> list[Sample]:
