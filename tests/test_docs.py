@@ -48,7 +48,7 @@ def test_the_readme_has_its_sections(generate: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["stages", "ap", "kernels", "gpu", "engines", "int8-speed", "int8-engines"]
+    "name", ["stages", "ap", "kernels", "gpu", "engines", "int8-speed", "int8-engines", "faults"]
 )
 def test_a_missing_result_is_said_to_be_missing(generate: ModuleType, name: str) -> None:
     page = f"a\n<!-- generated: {name} -->\nold 12.3\n<!-- end -->\nb\n"
