@@ -141,6 +141,7 @@ class TrainConfig(_Model):
     checkpoint: Path | None = None  # a whole trained network to go on from
     output: Path = Path("runs/train")
     steps: int = Field(360_000, ge=1)
+    epochs: float = Field(0.0, ge=0)  # passes over the pictures instead of steps; 0: steps count
     batch_size: int = Field(16, ge=1)  # pictures per optimiser step, of all processes
     auto_batch: bool = False  # the largest batch that fits on the GPU instead of batch_size
     accumulate: int = Field(1, ge=1)  # parts that the batch of a step is computed in
@@ -290,6 +291,7 @@ def with_original_rules(config: ModelConfig) -> ModelConfig:
     pixels = {"channel_order": "bgr", "mean": (102.9801, 115.9465, 122.7717), "std": (1.0,) * 3}
     return config.model_copy(
         update={
+            "name": f"{config.name}-original",
             "rules": Rules.ORIGINAL,
             "preprocess": config.preprocess.model_copy(update=pixels),
             "decode": config.decode.model_copy(update={"score_threshold": 0.03}),

@@ -139,7 +139,7 @@ def test_a_file_without_our_configuration(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"backbone": "v99"}, "backbone: Input should be"),
+        ({"backbone": "v100"}, "backbone: Input should be"),
         ({"depth": 3}, "depth: Extra inputs"),
         ({"fpn_channels": 100}, "fpn_channels: Input should be a multiple of 32"),
         (None, "configuration: Invalid JSON"),
@@ -301,8 +301,8 @@ def test_a_backbone_is_taken_from_a_checkpoint_of_other_classes(
     for key, value in model.backbone.state_dict().items():
         assert torch.equal(other.backbone.state_dict()[key], value)
     with torch.device("meta"):
-        vovnet = CenterMask(PRESETS["lite-v19-slim-dw"])
+        other = CenterMask(PRESETS["lite-hrnet-w18"])
     with pytest.raises(ModelFileError, match="another architecture"):
-        checkpoint.init_backbone(vovnet, saved)
-    with pytest.raises(ModelFileError, match="no ImageNet weights are known for v19-slim-dw"):
-        checkpoint.init_backbone(vovnet, saved.with_suffix(".pth"))
+        checkpoint.init_backbone(other, saved)
+    with pytest.raises(ModelFileError, match="no ImageNet weights are known for hrnet-w18"):
+        checkpoint.init_backbone(other, saved.with_suffix(".pth"))

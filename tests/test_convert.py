@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from centermask_edge.cli import main
-from centermask_edge.config import PRESETS
+from centermask_edge.config import PRESETS, Backbone
 from centermask_edge.errors import ModelFileError
 from centermask_edge.model import checkpoint, convert
 from centermask_edge.model.centermask import CenterMask
@@ -86,8 +86,8 @@ def test_what_is_written_and_left_out_is_told(
 def test_official_names_in_safetensors(tensors: Tensors, tmp_path: Path) -> None:
     path = tmp_path / "official.safetensors"
     save_file(tensors, path)
-    state, left_out = convert.read_official(path)
-    assert left_out == [] and len(state) == len(tensors)
+    file = convert.read_official(path)
+    assert file.left_out == [] and len(file.state) == len(tensors) and not file.first_release
 
 
 @pytest.mark.parametrize("name", convert.official_presets())
@@ -96,8 +96,14 @@ def test_the_preset_is_told_by_the_tensors(name: str) -> None:
 
 
 def test_presets_without_an_official_network() -> None:
-    left = set(PRESETS) - set(convert.official_presets())
-    assert left == {"lite-efficientnet-lite0", "person-efficientnet-lite0"}
+    left = {PRESETS[name].backbone for name in PRESETS.keys() - convert.official_presets().keys()}
+    assert left == {b for b in Backbone if b.value.startswith(("hrnet", "efficientnet"))}
+
+
+def test_a_file_without_mask_scores_is_a_model_without() -> None:
+    state = {k: v for k, v in meta("v39").items() if not k.startswith("mask_iou_head.")}
+    found = convert.guess_preset(state, Path("x"))
+    assert found == PRESETS["v39"].model_copy(update={"mask_scoring": False})
 
 
 def test_the_nearest_preset_is_named() -> None:
@@ -105,7 +111,7 @@ def test_the_nearest_preset_is_named() -> None:
     del state["fpn.p6.bias"]
     with pytest.raises(ModelFileError, match=r"nearest is lite-v39: of \d+ tensors 1 missing"):
         convert.guess_preset(state, Path("x"))
-    with pytest.raises(ModelFileError, match="fits none of the presets"):
+    with pytest.raises(ModelFileError, match=r"fits none of the \d+ official presets"):
         convert.guess_preset(meta("person-efficientnet-lite0"), Path("x"))
 
 
@@ -143,8 +149,10 @@ def refused(
 ) -> None:
     assert main(["convert", *(str(w) for w in words)]) == 2
     told = capsys.readouterr()
-    (line,) = told.err.splitlines()
+    *table, line = told.err.splitlines()
     assert line.startswith("error: ") and message in line, line
+    # Where tensors do not fit, a table of them comes first.
+    assert not table or "tensors" in table[1]
     assert not told.out and not target.exists()
     assert not list(target.parent.glob("*.partial"))
 
@@ -166,7 +174,7 @@ def test_unreadable_sources(
     refused([source, target], message, capsys, target)
 
 
-OFFSET = "backbone.bottom_up.stage4.OSA4_1.layers.0.OSA4_1_0/conv_offset.weight"
+OFFSET = "backbone.bottom_up.stage4.OSA4_1.layers.0.OSA4_1_0/conv_angle.weight"
 
 
 @pytest.mark.parametrize(
@@ -174,8 +182,8 @@ OFFSET = "backbone.bottom_up.stage4.OSA4_1.layers.0.OSA4_1_0/conv_offset.weight"
     [
         ({"layer1.0.conv1.weight": 1, "fc.bias": 1}, "found layer1.0.conv1.weight and 1 more"),
         ({"pixel_mean": 1}, "no tensor with an official name: found pixel_mean and 0 more"),
-        ({"backbone.fpn_lateral3.bias": 1, OFFSET: 1}, f"(first {OFFSET}); supported presets"),
-        ({"backbone.fpn_lateral3.bias": 1}, "fits none of the presets"),
+        ({"backbone.fpn_lateral3.bias": 1, OFFSET: 1}, f"(first {OFFSET}); centermask-edge"),
+        ({"backbone.fpn_lateral3.bias": 1}, "official presets; nearest is"),
         ({"epoch": None}, "holds no tensors"),
     ],
 )
@@ -197,6 +205,22 @@ def test_a_preset_that_does_not_fit(
     words = [source, target, "--preset"]
     refused([*words, "lite-v19"], "is a checkpoint of another architecture", capsys, target)
     refused([*words, "lite-v20"], "unknown preset 'lite-v20'", capsys, target)
+
+
+def test_what_does_not_fit_is_a_table(
+    tensors: Tensors, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = tmp_path / "a.pth", tmp_path / "out.safetensors"
+    gone = sorted(k for k in tensors if "OSA5_1.layers" in k)
+    state = {k: v for k, v in tensors.items() if k not in gone}
+    state["backbone.fpn_lateral3.bias"] = torch.zeros(7)
+    torch.save({"model": state}, source)
+    assert main(["convert", str(source), str(target)]) == 2
+    told = capsys.readouterr().err
+    assert f"missing {len(gone)}" in " ".join(told.split())
+    assert f"... and {len(gone) - 4} more" in told and "Traceback" not in told
+    assert "fpn.lateral.0.bias (7,), wanted (128,)" in " ".join(told.split())
+    assert told.splitlines()[-1].startswith("error: ") and not target.exists()
 
 
 def test_our_own_files_are_told_apart(

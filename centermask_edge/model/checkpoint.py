@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from centermask_edge.config import Backbone, ModelConfig
 from centermask_edge.errors import ModelFileError, require
 from centermask_edge.model.centermask import CenterMask
+from centermask_edge.model.keys import KeyMismatchError, compare_keys
 
 _CONFIG_KEY = "centermask_edge.config"
 
@@ -106,29 +107,16 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
     """Put a state dict into a model, every key and shape of which must fit.
 
     Raises:
-        ModelFileError: names how many keys are missing, unexpected or of another shape, with one
-            example of each.
+        KeyMismatchError: names how many keys are missing, unexpected or of another shape, with one
+            example of each; a ModelFileError.
     """
     wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}
-    found = {k: tuple(v.shape) for k, v in state.items()}
-    missing = sorted(wanted.keys() - found.keys())
-    extra = sorted(found.keys() - wanted.keys())
-    shapes = sorted(k for k in wanted.keys() & found.keys() if wanted[k] != found[k])
-    problems = []
-    if missing:
-        problems.append(f"{len(missing)} missing (first {missing[0]})")
-    if extra:
-        problems.append(f"{len(extra)} unexpected (first {extra[0]})")
-    if shapes:
-        key = shapes[0]
-        problems.append(
-            f"{len(shapes)} of another shape "
-            f"(first {key}: found {found[key]}, wanted {wanted[key]})"
-        )
-    if problems:
-        raise ModelFileError(
+    difference = compare_keys(wanted, {k: tuple(v.shape) for k, v in state.items()})
+    if difference:
+        raise KeyMismatchError(
             f"{path} is a checkpoint of another architecture: of {len(wanted)} tensors "
-            f"{'; '.join(problems)}; choose the preset it was made with"
+            f"{difference}; choose the preset it was made with",
+            difference,
         )
     model.load_state_dict(dict(state))
 
@@ -175,8 +163,9 @@ def read_pth(path: Path) -> dict[str, Tensor]:
 def init_backbone(model: CenterMask, path: Path) -> None:
     """Fill the backbone from an ImageNet classifier's file.
 
-    Understands the published EfficientNet-Lite0 file (the classifier's own layers are dropped)
-    and any safetensors checkpoint of this toolkit with the same backbone.
+    Understands the published EfficientNet-Lite0 file, files with the official names of a body's
+    tensors, whole or without what stands before the body's own part (in both the classifier's own
+    layers are dropped), and any safetensors checkpoint of this toolkit with the same backbone.
 
     Raises:
         ModelFileError: the file does not fit the backbone.
@@ -187,6 +176,10 @@ def init_backbone(model: CenterMask, path: Path) -> None:
         from centermask_edge.model.imagenet import efficientnet_lite0_state
 
         state = efficientnet_lite0_state(read_pth(path))
+    elif model.config.backbone.is_official:
+        from centermask_edge.model.imagenet import official_body_state
+
+        state = official_body_state(model, read_pth(path), path)
     else:
         raise ModelFileError(
             f"no ImageNet weights are known for {model.config.backbone.value}; "

