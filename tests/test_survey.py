@@ -207,12 +207,15 @@ def test_a_shape_is_drawn_where_it_is() -> None:
     from base64 import b64decode
     from io import BytesIO
 
-    shape = Shape([[20.0, 20, 60, 20, 60, 40, 20, 40]], (20, 20, 40, 20), (255, 0, 0), "a name")
-    data = drawn(np.zeros((50, 100, 3), np.uint8), [shape], 50)
+    polygon = [[80.0, 80, 240, 80, 240, 180, 80, 180]]
+    shape = Shape(polygon, (80, 80, 160, 100), (255, 0, 0), "a name")
+    data = drawn(np.zeros((200, 400, 3), np.uint8), [shape], 200)
     with Image.open(BytesIO(b64decode(data.partition(",")[2]))) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
-    assert pixels.shape == (25, 50, 3)
-    assert pixels[15, 20, 0] > pixels[15, 20, 2] + 30 and pixels[22, 45].sum() < 30
+    assert pixels.shape == (100, 200, 3)
+    assert pixels[75, 80, 0] == pytest.approx(0.42 * 255, abs=12) and pixels[75, 80, 2] < 20
+    assert pixels[75, 40, 0] > 150 > 60 > pixels[75, 180].sum()  # the edge, and outside
+    assert pixels[30:40, 40:80, 0].max() > 200  # the name above the box
 
 
 # --- page and command -------------------------------------------------------------------------
