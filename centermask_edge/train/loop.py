@@ -8,6 +8,7 @@ Recipe of the paper: SGD, warm-up, two steps of x0.1, multi-scale, flip (CenterM
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -35,9 +36,10 @@ from centermask_edge.train.stopping import TimeLimit
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One finished step: its number, losses, gradient norm, learning rate, seconds."""
+    """One finished step of how many, its losses, gradient norm, learning rate, seconds."""
 
     step: int
+    steps: int
     losses: dict[str, float]
     grad_norm: float
     lr: float
@@ -118,6 +120,7 @@ def _train(
             f"batch_size {config.batch_size} is no multiple of {share}, the number of processes "
             "times accumulate; give one that is"
         )
+    config = _with_steps(config, sum(len(s.boxes) > 0 for s in samples))
     sampler = BatchSampler(samples, config.batch_size, config.masked_share, config.seed)
     run = start_run(model_config, config, ranks, spec)
     if ranks.main:
@@ -134,6 +137,14 @@ def _train(
         stream = batches(samples, sampler, model_config.preprocess, config, ranks)
         stack.callback(stream.close)  # type: ignore[attr-defined]
         _Loop(run, stream, journal, watch, limit).go()
+
+
+def _with_steps(config: TrainConfig, pictures: int) -> TrainConfig:
+    """The settings with the steps that ``epochs`` means, where it is given."""
+    if not config.epochs:
+        return config
+    steps = math.ceil(config.epochs * pictures / config.batch_size)
+    return config.model_copy(update={"steps": steps})
 
 
 class _Loop:
@@ -184,7 +195,9 @@ class _Loop:
         run.step += 1
         means = run.ranks.mean([float(v) for v in losses.values()])
         values = dict(zip(losses, means, strict=True))
-        progress = Progress(run.step, values, float(norm), lr, time.perf_counter() - start)
+        progress = Progress(
+            run.step, run.config.steps, values, float(norm), lr, time.perf_counter() - start
+        )
         if self.journal is not None:
             rest = {"grad_norm": progress.grad_norm, "lr": lr, "seconds": progress.seconds}
             self.journal.step(run.step, {**values, **rest})
