@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from centermask_edge.cli.train_data import introduce, with_classes
 from centermask_edge.errors import SinkError
 from centermask_edge.train.recipes import read_recipe as read_recipe
 from centermask_edge.train.recipes import run_settings as run_settings
@@ -151,6 +152,8 @@ def command(
     if sanity:
         raise typer.Exit(_sanity(console, recipe, preset_name, given, curve))
     model_config, config = settings(recipe, preset_name, given)
+    model_config = with_classes(model_config, config)
+    introduce(model_config, config, console)
     _train(console, model_config, config)
 
 
@@ -181,6 +184,7 @@ def _sanity(
         name = read_recipe(recipe).get("preset")
     given = {**given, "output": given["output"] or Path("runs/sanity")}
     model_config, config = settings("sanity", name, given)
+    model_config = with_classes(model_config, config)
     display = Display(console, config.steps)
     try:
         verdict = overfit(model_config, config, display.step, display.report, display.note)
