@@ -10,6 +10,7 @@ last, four cameras run through the shipped model while one of them is off, then 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from dataclasses import replace
@@ -27,7 +28,7 @@ from centermask_edge.live.chaos.server import FaultServer
 from centermask_edge.live.runtime import give_pictures_back
 from centermask_edge.live.synthetic.scene import Look, Scene, SceneSettings
 from centermask_edge.measure.leaks import sample
-from centermask_edge.measure.stages import processor_name, usable_processors
+from centermask_edge.measure.stages import processor_name
 
 SCENE = SceneSettings(Look.PEOPLE, 640, 360, 25.0, 3)
 STRUCK = 3
@@ -169,7 +170,8 @@ def main() -> int:
     asked = parser.parse_args()
     found: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
-        "processor": f"{processor_name()}, {usable_processors()} logical processors",
+        "processor": processor_name(),
+        "load_before": round(os.getloadavg()[0], 1),
         "picture": f"{SCENE.width}x{SCENE.height}",
         "fps": SCENE.fps,
         "neighbour_fps": FPS,

@@ -24,7 +24,7 @@ from centermask_edge.live.runtime import Limits, Parts, run
 from centermask_edge.live.terminal import LineView
 
 CAMERAS = 4
-FPS = 5
+FPS = 3  # together, what two cores can just do
 _ADDRESS = f"synthetic:people?width=640&height=360&fps={FPS}&frames={10 * FPS}"
 _PHASE_S = 8.0
 # What connecting again takes belongs to neither phase.
