@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import sections_chaos
+import sections_family
 import sections_int8
 import sections_kernels
 import sections_live
@@ -28,6 +29,7 @@ from tables import ROOT
 SECTION = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SECTIONS: dict[str, Callable[[], str]] = {
     **sections_model.SECTIONS,
+    **sections_family.SECTIONS,
     **sections_kernels.SECTIONS,
     **sections_int8.SECTIONS,
     **sections_live.SECTIONS,

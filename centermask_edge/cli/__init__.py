@@ -19,6 +19,7 @@ from centermask_edge.cli import (
     inspect,
     kernels,
     live,
+    models,
     parity,
     qat,
     quantize,
@@ -41,6 +42,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "build": build.command,
     "inspect": inspect.command,
     "verify": verify.command,
+    "models": models.command,
     "convert": convert.command,
     "parity": parity.command,
 }
