@@ -14,12 +14,12 @@ from centermask_edge.cli import main
 CAMERA = "synthetic:shapes?width=160&height=120&fps=20&objects=1&frames=60"
 
 
-def test_one_camera_is_reset_and_both_give_results(
+def test_one_camera_goes_away_and_both_give_results(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = tmp_path / "o.jsonl"
     words = ["live", CAMERA, CAMERA, "--model", str(tiny), "--json", str(text), "--plain"]
-    assert main([*words, "--chaos", "reset@1#2", "--seconds", "4"]) == 0
+    assert main([*words, "--chaos", "refuse@1+1#2", "--seconds", "5"]) == 0
     found = [json.loads(line) for line in text.read_text().splitlines()]
     counts = Counter(line["camera"] for line in found)
     assert set(counts) == {"synthetic:shapes", "synthetic:shapes #2"}
@@ -27,11 +27,12 @@ def test_one_camera_is_reset_and_both_give_results(
     assert min(counts.values()) >= 5
     shown = capsys.readouterr().err
     told = [line for line in shown.splitlines() if line.startswith(("chaos: ", "synthetic:"))]
-    assert told[0] == "chaos: reset@1#2, counted from the first connection of each camera"
-    reset = told.index("chaos: synthetic:shapes #2: reset")
-    assert "synthetic:shapes #2: waiting, the camera ended the stream" in told[reset:]
-    assert "synthetic:shapes #2: live, h264 (FFmpeg, software)" in told[reset:]
-    assert not [line for line in told if "rtsp" in line or "127.0.0.1" in line]
+    assert told[0] == "chaos: refuse@1+1#2, counted from the first connection of each camera"
+    begin = told.index("chaos: synthetic:shapes #2: refuse")
+    over = told.index("chaos: synthetic:shapes #2: refuse is over")
+    assert any("#2: waiting" in line and "refused" in line for line in told[begin:over])
+    assert "synthetic:shapes #2: live, h264 (FFmpeg, software)" in told[over:]
+    assert not [line for line in told if "shapes: " in line and "live" not in line]
     assert not [thread for thread in threading.enumerate() if thread.name == "fault server"]
 
 
