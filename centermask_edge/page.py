@@ -100,6 +100,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], words: Sequence
     )
 
 
+def folded_table(head: Sequence[str], rows: Sequence[Sequence[object]], shown: int) -> str:
+    """A table whose rows after the first ``shown`` are folded away, unless they are few."""
+    if len(rows) <= shown + shown // 2:
+        return table(head, rows)
+    rest = details(f"{len(rows) - shown} more", table(head, rows[shown:]))
+    return table(head, rows[:shown]) + rest
+
+
 def _row(cells: Sequence[str], kinds: Sequence[str]) -> str:
     name = escape(cells[0])
     if len(cells) == 1:

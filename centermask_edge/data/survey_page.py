@@ -18,6 +18,7 @@ from centermask_edge.page import (
     card,
     counts,
     details,
+    folded_table,
     header,
     image,
     one_line,
@@ -30,6 +31,7 @@ from centermask_edge.page import (
 
 _PICTURES = 12
 _SIDE = 560
+_CLASSES = 20
 _EXAMPLES = 40
 _BADGES = {
     Effect.STOPS: ("training would refuse it", "bad"),
@@ -86,7 +88,7 @@ def _part(survey: Survey, title: str) -> Iterator[str]:
         for r in sorted(survey.classes, key=lambda r: -r.objects)
     ]
     head = ("class", "objects", "pictures", "with a mask", "crowds")
-    yield section(f"{before}classes".capitalize(), table(head, rows))
+    yield section(f"{before}classes".capitalize(), folded_table(head, rows, _CLASSES))
     short, long = survey.input_size
     yield section(
         f"{before}sizes and shapes".capitalize(),

@@ -19,6 +19,7 @@ from centermask_edge.page import (
     card,
     details,
     facts,
+    folded_table,
     header,
     image,
     key,
@@ -32,7 +33,9 @@ from centermask_edge.page import (
 _SIDE = 560
 _LINES = 8
 _GOOD_MASK = 0.8  # IoU from which a right one is not worth a line
+_CLASSES = 20
 _MATRIX = 16
+_UPRIGHT = 6  # classes up to which the matrix' names lie
 _HEAD = ("", "AP", "AP50", "AP75", "small", "medium", "large")
 _COLORS: dict[Verdict, Color] = {
     Verdict.RIGHT: (46, 204, 113),
@@ -122,7 +125,7 @@ def _classes(evaluation: Evaluation) -> str:
         [r.name, r.objects, *precision_cells(r.mask), points(r.box.ap)]
         for r in sorted(found, key=lambda r: r.mask.ap)
     ]
-    return section("By class, the worst first", table(head, rows))
+    return section("By class, the worst first", folded_table(head, rows, _CLASSES))
 
 
 def _errors(findings: Findings) -> str:
@@ -198,6 +201,7 @@ def _confusion(found: Confusion) -> str:
 def _matrix(found: Confusion) -> str:
     names = [*found.names, NOTHING]
     head = "".join(f"<th scope='col'>{escape(n)}</th>" for n in [*names[:-1], "not found"])
+    many = " many" if len(found.names) > _UPRIGHT else ""
     rows = []
     for i, name in enumerate(names):
         total = int(found.counts[i].sum()) or 1
@@ -207,7 +211,7 @@ def _matrix(found: Confusion) -> str:
         )
         rows.append(f"<tr><th scope='row'>{escape(name)}</th>{cells}</tr>")
     return (
-        f"<table class='matrix'><thead><tr><th></th>{head}</tr></thead>"
+        f"<table class='matrix{many}'><thead><tr><th></th>{head}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
 

@@ -12,6 +12,8 @@ from centermask_edge.evaluate.breakdown import BACKGROUND
 from centermask_edge.evaluate.confusion import FOUND
 from centermask_edge.evaluate.matching import FREE, Matched, in_crowd, match_any, shown
 
+_WORTH = 0.1  # harm from which a picture is worth a look: one mask of IoU 0.8
+
 
 class Verdict(str, Enum):
     """What became of a detection or an object."""
@@ -85,7 +87,7 @@ class WorstPicture:
 def worst_pictures(
     pictures: Sequence[Matched], names: dict[int, str], least_score: float, limit: int
 ) -> list[WorstPicture]:
-    """The pictures with the most harm in them, the worst first; those without any are left out.
+    """The pictures with the most harm in them, the worst first; those almost without are left out.
 
     Args:
         pictures: overlaps of masks.
@@ -95,7 +97,7 @@ def worst_pictures(
     """
     found = [WorstPicture(p, _judge(p, names, least_score)) for p in pictures]
     found.sort(key=lambda w: -w.harm)
-    return [w for w in found[:limit] if w.harm > 0]
+    return [w for w in found[:limit] if w.harm >= _WORTH]
 
 
 def _judge(picture: Matched, names: dict[int, str], least_score: float) -> tuple[Judged, ...]:
