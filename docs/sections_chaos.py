@@ -39,7 +39,8 @@ def _mishaps(data: dict[str, Any]) -> str:
         f"{table(head, rows)}\n\n{data['picture']} at {data['fps']:g} frames/s, settings as they "
         f"are but for `unauthorised`: `auth_retry_s` {waits['unauthorised']:g} in place of "
         f"{usual:g}, as a camera that refuses a password is left alone on purpose, so that no "
-        f"account is locked. {data['processor']}, {data['date']}."
+        f"account is locked. {data['processor']}; load average before the run "
+        f"{data['load_before']}; {data['date']}."
     )
 
 

@@ -68,6 +68,10 @@ def test_two_cameras_may_go_wrong_at_once() -> None:
     assert len(parse_schedule("freeze@1+5#1,freeze@1+5#2", cameras=2).events) == 2
 
 
+def test_one_may_begin_when_the_other_is_over() -> None:
+    assert len(parse_schedule("freeze@1+5,loss@6+1,reset@7", cameras=1).events) == 3
+
+
 def test_what_is_left_out() -> None:
     read = parse_schedule("FREEZE@10,reset@20,huge_sdp@30", cameras=1)
     assert [event.duration_s for event in read.events] == [USUAL_S, 0.0, USUAL_S]
