@@ -75,6 +75,7 @@ def strike(server: FaultServer, shown: Reel, mishap: Mishap) -> dict[str, Any]:
             "lasts_s": lasts_s,
             "noticed_s": _noticed(struck, began_s),
             "faults": sorted({fault for one in struck for fault in one.faults}),
+            "states": sorted(set().union(*(one.states for one in struck))),
             "back_s": round(max(back), 2),
             "frames_lost": max(lost),
             "memory_before_mb": round(before, 1),

@@ -48,6 +48,7 @@ class Watched:
         gap_s: the longest time without one.
         noticed_s: when it was first seen to be anything but live since ``forget``.
         faults: what it reported since then, in order.
+        states: in which it was meanwhile.
         unlive_s: when it was last seen so.
     """
 
@@ -57,6 +58,7 @@ class Watched:
     gap_s: float = 0.0
     noticed_s: float | None = None
     faults: list[str] = field(default_factory=list)
+    states: set[str] = field(default_factory=set)
     unlive_s: float = 0.0
     _over: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -72,7 +74,7 @@ class Watched:
 
     def forget(self) -> None:
         """What was seen so far does not count."""
-        self.gap_s, self.noticed_s, self.faults = 0.0, None, []
+        self.gap_s, self.noticed_s, self.faults, self.states = 0.0, None, [], set()
 
     def start(self) -> None:
         """Starts the camera and the thread that watches it."""
@@ -100,6 +102,7 @@ class Watched:
                 self.last_s = now
             if health.state is not State.LIVE:
                 self.unlive_s = now
+                self.states.add(health.state.value)
                 self.noticed_s = self.noticed_s or now
                 fault = "" if health.fault is None else health.fault.value
                 if fault and fault not in self.faults:
