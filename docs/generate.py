@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import sections_chaos
+import sections_data
 import sections_family
 import sections_int8
 import sections_kernels
@@ -29,6 +30,7 @@ from tables import ROOT
 SECTION = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SECTIONS: dict[str, Callable[[], str]] = {
     **sections_model.SECTIONS,
+    **sections_data.SECTIONS,
     **sections_family.SECTIONS,
     **sections_kernels.SECTIONS,
     **sections_int8.SECTIONS,

@@ -73,7 +73,7 @@ def show(survey: Survey, console: Console) -> None:
     for what, rows in (("sizes", survey.sizes), ("levels", survey.levels)):
         console.print(f"{what}: {_listed(rows)}", highlight=False)
     for line in finding_lines(survey):
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def summary(survey: Survey) -> list[str]:
