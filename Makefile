@@ -14,7 +14,7 @@ HAS_TEST := $(VENV)/.has-test
 # TensorRT's bindings without their libraries: what we call of them is checked in each version.
 CONTRACT := 10.3.0 10.16.1.11 11.4.0.106
 
-.PHONY: run test check gpu docs results golden wheel clean help
+.PHONY: run test check gpu gpu-train docs results golden wheel clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make test     run the tests"
 	@echo "make check    ruff and mypy --strict"
 	@echo "make gpu      build, test and time the CUDA kernels on this GPU (nvcc, torch, numpy)"
+	@echo "make gpu-train  train the V19-slim and V39 person models (DATA=folder); call again to go on"
 	@echo "make docs     refill the generated sections of README.md and docs/ from docs/results/"
 	@echo "make results  measure the bundled clip again, then make docs"
 	@echo "make golden   copy reference outputs into tests/golden (REFERENCE=folder)"
@@ -47,6 +48,14 @@ gpu:
 	@$(GPU_PYTHON) -c 'import torch, numpy' 2>/dev/null || { echo "$(GPU_PYTHON) has no torch or numpy; name \
 	another: make gpu GPU_PYTHON=/path/to/python3" >&2; exit 2; }
 	PYTHONPATH=. $(GPU_PYTHON) bench/gpu.py
+
+# Stops with a checkpoint before LIMIT seconds are over; the same call goes on from there.
+LIMIT ?= 560
+gpu-train:
+	@test -n "$(DATA)" || { echo "make gpu-train DATA=folder with train.json, val.json and images/" >&2; \
+	exit 2; }
+	PYTHONPATH=. $(GPU_PYTHON) bench/gpu_train.py --data "$(DATA)" --output $(OUT)/gpu-train \
+		--seconds $(LIMIT)
 
 docs: $(HAS_RUN)
 	$(BIN)/python docs/generate.py

@@ -72,9 +72,9 @@ def settings(data: Path, output: Path, steps: int) -> TrainConfig:
     )
 
 
-def draw_pictures(folder: Path, count: int = 6) -> Path:
-    """A COCO file of bright boxes on noise, pictures of 64 x 96 pixels."""
-    rng = np.random.default_rng(0)
+def draw_pictures(folder: Path, count: int = 6, seed: int = 0, name: str = "drawn") -> Path:
+    """A COCO file of bright boxes on noise, pictures of 64 x 96 pixels; the path of its json."""
+    rng = np.random.default_rng(seed)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     images: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
@@ -95,10 +95,10 @@ def draw_pictures(folder: Path, count: int = 6) -> Path:
                     "segmentation": [corners],
                 }
             )
-        name = f"{number}.png"
-        Image.fromarray(pixels).save(folder / "images" / name)
-        images.append({"id": number, "file_name": name, "width": 96, "height": 64})
-    path = folder / "drawn.json"
+        file = f"{name}{number}.png"
+        Image.fromarray(pixels).save(folder / "images" / file)
+        images.append({"id": number, "file_name": file, "width": 96, "height": 64})
+    path = folder / f"{name}.json"
     categories = [{"id": 1, "name": "person"}]
     content = {"images": images, "annotations": annotations, "categories": categories}
     path.write_text(json.dumps(content))

@@ -173,6 +173,7 @@ class TrainConfig(_Model):
     teacher_classes: float = Field(1.0, ge=0)  # of its class probabilities
     range_lr_factor: float = Field(100.0, ge=0)  # of the ranges that rounding to 8 bits learns
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int = Field(1, ge=1)  # threads that read and change pictures; a GPU wants several
     bf16: bool = False
     fp16: bool = False  # with a scaled loss; on CUDA only
     eval_every: int = Field(0, ge=0)

@@ -109,6 +109,7 @@ def command(
     tensorboard: Annotated[
         bool | None, typer.Option("--tensorboard/--no-tensorboard", help="TensorBoard curves.")
     ] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads that read pictures.")] = None,
     threads: Annotated[int | None, typer.Option(help="Processor threads.")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides order, crops and new weights.")] = None,
     sanity: Annotated[
@@ -145,6 +146,7 @@ def command(
         "patience": patience,
         "seconds": seconds,
         "tensorboard": tensorboard,
+        "workers": workers,
         "threads": threads,
         "seed": seed,
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,21 +83,21 @@ def collate(views: Sequence[View], sampler_state: dict[str, int], seeds: Sequenc
     return Batch(images, [v.image_size for v in views], objects, sampler_state, list(seeds))
 
 
-def _make(views: Views, sampler: BatchSampler, config: TrainConfig, ranks: Ranks) -> Batch:
+def _make(
+    views: Views, sampler: BatchSampler, config: TrainConfig, ranks: Ranks, pool: Executor
+) -> Batch:
     step = sampler.step
     rng = np.random.default_rng((config.seed, 104729, step))
     short_side = int(rng.choice(config.short_sides))
     indices = sampler.next()
     share = len(indices) // ranks.world
     mine = range(ranks.rank * share, (ranks.rank + 1) * share)
-    made = [
-        views.make(
-            indices[place],
-            short_side=short_side,
-            rng=np.random.default_rng((config.seed, 104729, step, place)),
-        )
-        for place in mine
-    ]
+
+    def make(place: int) -> View:
+        chance = np.random.default_rng((config.seed, 104729, step, place))
+        return views.make(indices[place], short_side=short_side, rng=chance)
+
+    made = list(pool.map(make, mine))
     seeds = [(config.seed * 1_000_003 + step) * 4096 + place for place in mine]
     return collate(made, sampler.state(), [seed % 2**63 for seed in seeds])
 
@@ -117,11 +118,13 @@ def batches(
     stop = threading.Event()
     views, own = Views(samples, prep, config), ranks or Ranks()
 
+    pool = ThreadPoolExecutor(config.workers, thread_name_prefix="views")
+
     def produce() -> None:
         while not stop.is_set():
             item: Batch | BaseException
             try:
-                item = _make(views, sampler, config, own)
+                item = _make(views, sampler, config, own, pool)
             except Exception as error:
                 item = error
             while not stop.is_set():
@@ -144,3 +147,4 @@ def batches(
     finally:
         stop.set()
         thread.join()
+        pool.shutdown()
