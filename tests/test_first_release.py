@@ -144,7 +144,7 @@ def test_norms_have_no_epsilon(source: tuple[CenterMask, Path]) -> None:
     prefix = "backbone.stem.0.norm."
     state[f"{prefix}running_var"][0] = 3e-6 - 1e-5
     model.load_state_dict(state)
-    norm = model.backbone.stem[0].norm  # type: ignore[union-attr, index]
+    norm = model.get_submodule("backbone.stem.0.norm")
     x = np.random.default_rng(0).standard_normal((1, 64, 3, 3)).astype(np.float32)
     tensors = source[0].state_dict()
     weight, bias, mean, var = (

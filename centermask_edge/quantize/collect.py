@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from centermask_edge.errors import require
 from centermask_edge.graph.lowering import MIN_SCORE, compact_rois
 from centermask_edge.graph.metadata import METADATA_KEY, ModelMetadata
+from centermask_edge.graph.variants import ROI_ALIGNS
 from centermask_edge.preprocess import Preprocess
 from centermask_edge.quantize.errors import QuantizationError
 from centermask_edge.quantize.observers import Histogram
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     import onnx
 
 Picture = NDArray[np.uint8]
-_ROI_ALIGN = "CMPyramidRoIAlign"
 _QUIET = 3
 _BUDGET_BYTES = 1 << 30
 _FLAT = 2.0  # standard deviation in grey levels below which a picture shows nothing
@@ -227,8 +227,10 @@ def _observed(
 ) -> tuple[onnx.ModelProto, frozenset[str]]:
     """The model to run, and which of the tensors belong to the mask branch."""
     plain = with_fp32_weights(model)
-    branch = read_wiring(plain).downstream(_ROI_ALIGN) & frozenset(tensors)
-    if any(node.op_type == _ROI_ALIGN for node in plain.graph.node):
+    wiring = read_wiring(plain)
+    below = [wiring.downstream(op) for op in ROI_ALIGNS]
+    branch = frozenset(t for t in tensors if any(t in found for found in below))
+    if any(node.op_type in ROI_ALIGNS for node in plain.graph.node):
         plain = compact_rois(plain)
     return plain, branch
 

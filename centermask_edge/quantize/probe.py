@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from centermask_edge.errors import require
+from centermask_edge.graph.variants import DECODERS, ROI_ALIGNS
 from centermask_edge.preprocess import Preprocess
 from centermask_edge.quantize.bias import correct_biases
 from centermask_edge.quantize.build import Options
@@ -42,7 +43,6 @@ CELLS = 256  # compared in each picture
 ROIS = 16  # compared in each picture
 KINDS = ("logits", "reg", "centerness", "mask", "mask_iou")
 
-_DECODE, _ROI_ALIGN = "CMDecodeNMS", "CMPyramidRoIAlign"
 _QUIET = 3
 Arrays = dict[str, NDArray[Any]]
 Noise = dict[str, float]
@@ -175,16 +175,16 @@ def compared(model: onnx.ModelProto) -> Outputs:
     Raises:
         QuantizationError: the model has no decoding operation of this project.
     """
-    decode = next((node for node in model.graph.node if node.op_type == _DECODE), None)
+    decode = next((node for node in model.graph.node if node.op_type in DECODERS), None)
     if decode is None:
         raise QuantizationError(
-            f"the model has no {_DECODE} operation, so what matters in it is not known; "
+            "the model has no CMDecodeNMS operation, so what matters in it is not known; "
             "export it with: centermask-edge export"
         )
     dense = [name for name in decode.input if name]
     levels = len(dense) // 3
     found = {kind: tuple(dense[i * levels : (i + 1) * levels]) for i, kind in enumerate(KINDS[:3])}
-    if any(node.op_type == _ROI_ALIGN for node in model.graph.node):
+    if any(node.op_type in ROI_ALIGNS for node in model.graph.node):
         wiring = read_wiring(model)
         found["mask"] = (_before_sigmoid(wiring, "roi_masks"),)
         found["mask_iou"] = ("roi_iou",)
@@ -235,7 +235,7 @@ def _cut(model: onnx.ModelProto, outputs: Outputs) -> onnx.ModelProto:
 
     result = copied(model)
     graph = result.graph
-    roi_align = next((n for n in graph.node if n.op_type == _ROI_ALIGN), None)
+    roi_align = next((n for n in graph.node if n.op_type in ROI_ALIGNS), None)
     given = {"rois", "roi_image", "roi_classes"} if roi_align is not None else set()
     needed, kept = set(outputs.names), []
     for node in reversed(graph.node):
