@@ -255,6 +255,39 @@ def test_annotation_ids_do_not_matter(ids: str, tmp_path: Path) -> None:
     assert evaluate(perfect, write(tmp_path / "set", change), CLASSES).mask == ALL
 
 
+def test_fields_that_only_the_protocol_needs_are_made(tmp_path: Path) -> None:
+    """Own COCO files often lack area and iscrowd; masks then say how large an object is."""
+
+    def change(content: dict[str, Any]) -> None:
+        for annotation in content["annotations"]:
+            del annotation["area"], annotation["iscrowd"]
+
+    report = evaluate(perfect, write(tmp_path / "set", change), CLASSES)
+    assert report.mask == ALL and report.box == ALL
+
+
+def test_a_crowd_without_a_mask_is_ignored_by_its_box(tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["annotations"][2].update(iscrowd=1, segmentation=[])
+
+    report = evaluate(perfect, write(tmp_path / "set", change), CLASSES)
+    assert report.instances == 5 and report.mask.ap == 100.0
+
+
+def test_every_class_has_its_own_figures(tmp_path: Path) -> None:
+    """Persons all found, the dogs not."""
+
+    def persons(image: NDArray[np.uint8]) -> Instances:
+        found = perfect(image)
+        return found.select(found.classes == 0)
+
+    report = evaluate(persons, write(tmp_path / "set"), CLASSES)
+    person, dog = report.classes
+    assert (person.name, person.objects, person.mask.ap, person.box.ap) == ("person", 4, 100, 100)
+    assert (dog.name, dog.objects, dog.mask.ap, dog.mask.small) == ("dog", 2, 0, -1)
+    assert report.mask.ap == 50 and report.to_json()["classes"][1]["mask"]["ap"] == 0
+
+
 # --- sets that are unfit ----------------------------------------------------------------------
 
 

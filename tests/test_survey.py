@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from scenes import write_scenes
-from yolo_scenes import write_yolo
+from yolo_scenes import NAMES, write_yolo
 
 from centermask_edge.cli import main
 from centermask_edge.config import PreprocessConfig
 from centermask_edge.data.checks import Effect, Fault
+from centermask_edge.data.dataset import read_samples
 from centermask_edge.data.drawing import Shape, drawn
 from centermask_edge.data.segmentation import measure, pixels_of
 from centermask_edge.data.survey import LEVEL_LIMITS, Survey, survey, survey_all
@@ -115,7 +116,7 @@ def test_faults_of_pictures_are_found(tmp_path: Path) -> None:
     assert lines == {
         Fault.MISSING_PICTURE: ["set_000.png"],
         Fault.OTHER_SIZE: ["set_002.png: 7 x 5, stated 96 x 64"],
-        Fault.TWIN_PICTURE: ["set_004.png: the same file as set_003.png"],
+        Fault.TWIN_PICTURE: [f"set_004.png: the same file as {images / 'set_003.png'}"],
     }
     assert found.refused and found.decoded == 4
 
@@ -148,6 +149,16 @@ def test_pictures_in_two_parts_are_told(tmp_path: Path) -> None:
     train, val = survey_all(path, SIZE)
     assert [f.line for f in train.findings] == ["001.png: also in val"]
     assert train.findings[0].fault.effect is Effect.LOST and not val.findings
+
+
+def test_a_picture_in_two_parts_under_two_names_is_told(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path)
+    images = tmp_path / "images"
+    (images / "val" / "001.png").write_bytes((images / "train" / "003.png").read_bytes())
+    train, val = survey_all(path, SIZE)
+    (finding,) = val.findings
+    assert finding.fault is Fault.TWIN_PICTURE and finding.found.endswith("train/003.png")
+    assert not train.findings
 
 
 def test_everything_is_counted(tmp_path: Path) -> None:
@@ -262,6 +273,20 @@ def test_the_command_prints_writes_and_tells_by_its_exit_code(
     assert main(["data", str(broken(tmp_path / "bad")), "--preset", "lite-v19"]) == 3
     out = capsys.readouterr().out
     assert "1 x line or picture that cannot be read (training refuses the set): " in out
+
+
+def test_a_set_is_written_in_cocos_format(tmp_path: Path) -> None:
+    data = write_yolo(tmp_path / "mine")
+    assert main(["data", str(data), "--coco", str(tmp_path / "coco")]) == 0
+    for split in ("train", "val"):
+        before = read_samples(data, NAMES, split)
+        after = read_samples(tmp_path / "coco", NAMES, split)
+        assert [s.path.resolve() for s in after] == [s.path.resolve() for s in before]
+        for a, b in zip(after, before, strict=True):
+            np.testing.assert_array_equal(a.boxes, b.boxes)
+            np.testing.assert_array_equal(a.classes, b.classes)
+    assert main(["data", str(broken(tmp_path / "bad")), "--coco", str(tmp_path / "no")]) == 3
+    assert not (tmp_path / "no").exists()
 
 
 def test_what_cannot_be_read_is_one_line(

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from centermask_edge.cli.report import write_text
+from centermask_edge.cli.report import write_json, write_text
 from centermask_edge.config import PreprocessConfig
 from centermask_edge.config import preset as named_preset
+from centermask_edge.data.dataset import as_coco
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +26,10 @@ def command(
         Path, typer.Argument(help="COCO .json, YOLO data.yaml, or the folder that holds one.")
     ],
     html: Annotated[Path | None, typer.Option(help="Write the report as a page, too.")] = None,
+    coco: Annotated[
+        Path | None,
+        typer.Option(help="Folder for train.json, val.json ...: the same set in COCO's format."),
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(help="Model to train; its input size decides the levels.")
     ] = None,
@@ -52,9 +57,21 @@ def command(
         from centermask_edge.data.survey_page import survey_page
 
         write_text(html, survey_page(surveys))
-        console.print(f"wrote {html}", highlight=False)
+        console.print(f"wrote {html}", highlight=False, soft_wrap=True)
     if any(survey.refused for survey in surveys):
         raise typer.Exit(UNFIT)
+    if coco is not None:
+        _write_coco(surveys, coco)
+        names = ", ".join(f"{survey.split}.json" for survey in surveys)
+        console.print(f"wrote {names} in {coco}", highlight=False, soft_wrap=True)
+
+
+def _write_coco(surveys: Sequence[Survey], folder: Path) -> None:
+    if not (folder / "images").exists():
+        # Names of pictures lead out of this folder, which therefore must be there.
+        write_text(folder / "images" / "README.txt", "The pictures are where the json files say.\n")
+    for survey in surveys:
+        write_json(folder / f"{survey.split}.json", as_coco(survey.annotations, folder))
 
 
 def show(survey: Survey, console: Console) -> None:

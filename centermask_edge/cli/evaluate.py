@@ -137,4 +137,4 @@ def command(
             ("centermask-edge", centermask_edge.__version__),
         )
         write_text(html, evaluation_page(findings, rows))
-        console.print(f"wrote {html}", highlight=False)
+        console.print(f"wrote {html}", highlight=False, soft_wrap=True)

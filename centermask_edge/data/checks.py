@@ -233,7 +233,10 @@ def _text(box: Box) -> str:
 
 
 def check_pictures(
-    annotations: Annotations, limit: int | None = None, progress: Progress = iter
+    annotations: Annotations,
+    limit: int | None = None,
+    progress: Progress = iter,
+    known: dict[bytes, Path] | None = None,
 ) -> Iterator[Finding]:
     """What is wrong with the pictures: all looked for, some or all of them decoded.
 
@@ -241,6 +244,7 @@ def check_pictures(
         annotations: the set.
         limit: decode so many at most, evenly spread.
         progress: wraps the pictures that are decoded.
+        known: pictures of other parts by their digests; those of this part are added.
     """
     there: list[dict[str, Any]] = []
     names: set[str] = set()
@@ -257,12 +261,12 @@ def check_pictures(
         names.add(name)
     count = len(there) if limit is None else min(limit, len(there))
     chosen = [there[i * len(there) // count] for i in range(count)]
-    first: dict[bytes, str] = {}
+    first = {} if known is None else known
     for image in progress(chosen):
         path = annotations.folder / image["file_name"]
         yield from _decoded(path, image)
-        twin = first.setdefault(_digest(path), image["file_name"])
-        if twin != image["file_name"]:
+        twin = first.setdefault(_digest(path), path)
+        if twin.name != path.name:  # of one name in two parts: see check_shared
             yield Finding(Fault.TWIN_PICTURE, image["file_name"], f"the same file as {twin}")
 
 

@@ -7,9 +7,11 @@ a folder              that holds one of them
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from centermask_edge.data.coco import Annotations, Sample, read_coco_file, samples_of
 from centermask_edge.data.pictures import same_picture
@@ -82,6 +84,21 @@ def read_samples(path: Path, classes: Sequence[str], split: str) -> list[Sample]
         DatasetError: unreadable, without such classes, or pictures are missing.
     """
     return samples_of(read_annotations(path, split), classes)
+
+
+def as_coco(annotations: Annotations, folder: Path) -> dict[str, Any]:
+    """The content of a COCO json file in ``folder`` that means the same pictures where they are.
+
+    Args:
+        annotations: of any format.
+        folder: where the file is to lie; file names become relative to ``images/`` in it.
+    """
+    root = (folder / "images").absolute()
+    images = [
+        {**i, "file_name": os.path.relpath((annotations.folder / i["file_name"]).absolute(), root)}
+        for i in annotations.content["images"]
+    ]
+    return {**annotations.content, "images": images}
 
 
 def without(samples: Sequence[Sample], held_out: Sequence[Sample]) -> list[Sample]:

@@ -135,11 +135,12 @@ def survey_all(
         DatasetError: it cannot be read at all.
     """
     read = [(split, _read(path, split)) for split in splits(path)]
-    found = []
+    found: list[Survey] = []
+    known: dict[bytes, Path] = {}
     for split, (content, bad) in read:
         others = [(name, a) for name, (a, _) in read if name != split]
         shared = check_shared(content, others) if split == "train" else ()
-        findings = [*bad, *check_pictures(content, limit, progress), *shared]
+        findings = [*bad, *check_pictures(content, limit, progress, known), *shared]
         found.append(_survey(path, split, content, preprocess, limit, findings))
     return found
 
