@@ -24,6 +24,7 @@ import sections_int8
 import sections_kernels
 import sections_live
 import sections_model
+import sections_training
 from sections_model import PICTURE
 from tables import ROOT
 
@@ -36,6 +37,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     **sections_int8.SECTIONS,
     **sections_live.SECTIONS,
     **sections_chaos.SECTIONS,
+    **sections_training.SECTIONS,
 }
 
 
