@@ -17,7 +17,7 @@ def faults() -> str:
 
 
 def _mishaps(data: dict[str, Any]) -> str:
-    head = ["mishap", "lasts s", "noticed s", "back s", "frames lost", "reported"]
+    head = ["mishap", "lasts s", "noticed s", "back s", "frames lost", "states", "faults"]
     head += ["memory before, most, after MB", "others' gap ms"]
     rows = [
         [
@@ -26,6 +26,7 @@ def _mishaps(data: dict[str, Any]) -> str:
             "-" if row["noticed_s"] is None else f"{row['noticed_s']:.2f}",
             f"{row['back_s']:.2f}",
             row["frames_lost"],
+            ", ".join(row["states"]) or "live",
             ", ".join(row["faults"]) or "-",
             f"{row['memory_before_mb']:.0f}, {row['memory_most_mb']:.0f}, "
             f"{row['memory_after_mb']:.0f}",
