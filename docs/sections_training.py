@@ -11,7 +11,9 @@ def resume() -> str:
     """One line: a training killed again and again beside one that was left alone."""
     data = results("resume")
     if data is None:
-        return not_measured("resume", "python bench/train_resume.py --json docs/results/resume.json")
+        return not_measured(
+            "resume", "python bench/train_resume.py --json docs/results/resume.json"
+        )
     differing = data["differences"]
     verdict = "no bit differs" if not differing else f"{len(differing)} places differ"
     return (

@@ -20,7 +20,7 @@ from centermask_edge.config import TrainConfig
 from centermask_edge.data.sampling import BatchSampler
 from centermask_edge.errors import ConfigError
 from centermask_edge.train.batches import Batch, batches
-from centermask_edge.train.journal import LINES
+from centermask_edge.train.journal import LINES, TABLE
 from centermask_edge.train.learner import train_step
 from centermask_edge.train.loop import train
 from centermask_edge.train.ranks import PeerError, Ranks, told_by_peers
@@ -127,7 +127,7 @@ def test_two_processes_are_one_with_the_doubled_batch_until_one_of_them_fails(
     assert len(lines) == 2 and "Traceback" not in "".join(errors)
     # Rank 0's files and nobody else's; the state is the last whole one.
     names = {p.name for p in (tmp_path / "two").iterdir()}
-    wanted_names = {"last.safetensors", "state.pt", "settings.json", "log.jsonl", "losses.csv"}
+    wanted_names = {"last.safetensors", "state.pt", "settings.json", LINES, TABLE, "data.html"}
     assert names - {"state.previous.pt"} == wanted_names
     state = torch.load(tmp_path / "two" / "state.pt", weights_only=True)
     assert state["step"] == good // 2 * 2
