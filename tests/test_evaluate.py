@@ -291,7 +291,9 @@ def test_every_class_has_its_own_figures(tmp_path: Path) -> None:
 # --- sets that are unfit ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("bare", "segmentation"), [(1, []), (6, []), (6, None)])
+@pytest.mark.parametrize(
+    ("bare", "segmentation"), [(1, []), (6, []), (6, None), (2, [[1, 2, 3, 4]])]
+)
 def test_objects_without_masks_are_refused(bare: int, segmentation: object, tmp_path: Path) -> None:
     def change(content: dict[str, Any]) -> None:
         for annotation in content["annotations"][:bare]:

@@ -261,6 +261,12 @@ def test_the_page_of_a_broken_set_stands(tmp_path: Path) -> None:
     assert text.count("<img") == 1 and "cannot be read" in text
 
 
+def test_a_mask_that_cannot_be_drawn_is_told_in_its_place(tmp_path: Path) -> None:
+    path = changed(tmp_path / "set", with_object(segmentation={"size": [64, 96]}))
+    text = survey_page([survey(path, "train", SIZE)])
+    assert text.count("<img") == 1 and text.count("<figure") == 2
+
+
 def test_the_command_prints_writes_and_tells_by_its_exit_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,13 +15,11 @@ from centermask_edge.data.checks import (
     Fault,
     Finding,
     Object,
-    Progress,
     check_objects,
-    check_pictures,
-    check_shared,
 )
 from centermask_edge.data.coco import Annotations
 from centermask_edge.data.dataset import read_annotations, splits
+from centermask_edge.data.picture_checks import Progress, check_pictures, check_shared
 from centermask_edge.errors import DatasetError
 
 Counts = tuple[tuple[str, int], ...]

@@ -171,7 +171,7 @@ def _figure(
     ]
     try:
         data = drawn(read_bgr(sample), shapes, _SIDE)
-    except DatasetError as error:
+    except (DatasetError, KeyError, TypeError, ValueError) as error:
         return f"<figure class='card'><figcaption>{escape(str(error))}</figcaption></figure>"
     what = f"{len(objects)} object{'' if len(objects) == 1 else 's'}"
     return (
