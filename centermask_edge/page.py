@@ -22,6 +22,11 @@ _FRAME = (
 )
 
 
+def style() -> str:
+    """The style that all pages share, light and dark."""
+    return (files("centermask_edge") / "page.css").read_text(encoding="utf-8")
+
+
 def page(title: str, body: Iterable[str]) -> str:
     """A whole page.
 
@@ -29,8 +34,7 @@ def page(title: str, body: Iterable[str]) -> str:
         title: plain text.
         body: parts in HTML.
     """
-    style = (files("centermask_edge") / "page.css").read_text(encoding="utf-8")
-    return _FRAME.format(title=escape(title), style=style, body="\n".join(filter(None, body)))
+    return _FRAME.format(title=escape(title), style=style(), body="\n".join(filter(None, body)))
 
 
 def header(over: str, headline: str, badge: str = "", kind: str = "", under: str = "") -> str:

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from centermask_edge.engines.files import write_whole
+from centermask_edge.page import style
 from centermask_edge.quantize.compare import Change, Kind
 from centermask_edge.quantize.judge import Judgement
 from centermask_edge.quantize.report.figures import accuracy, coverage, facts, outcome, tiles
@@ -54,6 +55,7 @@ def page(verdict: Verdict, slides: Sequence[Slide], threshold: float) -> str:
     state = {True: "held", False: "not held", None: "measured"}[verdict.held]
     return _filled(
         {
+            "style": style(),
             "title": escape(f"{verdict.preset}: {judged or 'figures'} {state}"),
             "heading": escape(heading),
             "outcome": outcome(verdict),
