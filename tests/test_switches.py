@@ -192,6 +192,7 @@ def test_features_come_from_the_level_of_the_rules() -> None:
 def op_model(rules: RoiRules) -> onnx.ModelProto:
     """The op of these rules alone."""
     function = onnx.parser.parse_function(roi_align_text(rules))
+    kinds: dict[str, tuple[int, list[str | int]]]
     kinds = {"rois": (1, ["R", 4]), "roi_image": (7, ["R"]), "image_size": (1, ["N", 2])}
     kinds |= {f"p{level}": (1, ["N", 2, f"H{level}", f"W{level}"]) for level in rules.levels}
     made = onnx.helper.make_tensor_value_info
