@@ -15,16 +15,16 @@ from centermask_edge.engines import open_engine
 from centermask_edge.engines.shipped import default_model
 from centermask_edge.errors import CenterMaskError, ConfigError
 from centermask_edge.live.capture.opening import open_camera
-from centermask_edge.live.inference import Inference
-from centermask_edge.live.outlet import LINES, Outlet
 from centermask_edge.live.outputs.callback import Callback
+from centermask_edge.live.outputs.outlet import LINES, Outlet
 from centermask_edge.live.outputs.overlay import event_text
 from centermask_edge.live.result import Result
 from centermask_edge.live.runtime import Limits, Parts, run
-from centermask_edge.live.terminal import LineView
+from centermask_edge.live.schedule.inference import Inference
 from centermask_edge.live.track.follower import TrackFollower, low_score
 from centermask_edge.live.track.place_config import LineConfig
 from centermask_edge.live.track.tracker import TrackerRules
+from centermask_edge.live.view.terminal import LineView
 
 CLIP = str(files("centermask_edge").joinpath("_clips", "people.mp4"))
 

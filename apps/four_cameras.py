@@ -15,12 +15,12 @@ from rich.console import Console
 from centermask_edge.engines import open_engine
 from centermask_edge.engines.shipped import default_model
 from centermask_edge.live.capture.opening import open_camera
-from centermask_edge.live.inference import Inference
-from centermask_edge.live.outlet import Outlet
 from centermask_edge.live.outputs.callback import Callback
+from centermask_edge.live.outputs.outlet import Outlet
 from centermask_edge.live.result import Result
 from centermask_edge.live.runtime import Limits, Parts, run
-from centermask_edge.live.terminal import LineView, summary
+from centermask_edge.live.schedule.inference import Inference
+from centermask_edge.live.view.terminal import LineView, summary
 
 SCORE = 0.5
 MAX_AGE_S = 0.25

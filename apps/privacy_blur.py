@@ -21,11 +21,11 @@ from centermask_edge.engines import open_engine
 from centermask_edge.engines.segment import Segmenter
 from centermask_edge.engines.shipped import default_model
 from centermask_edge.errors import CenterMaskError, ConfigError
-from centermask_edge.live.privacy import Privacy
-from centermask_edge.live.privacy_config import PrivacyRules, Style
+from centermask_edge.live.outputs.privacy import Privacy
+from centermask_edge.live.outputs.privacy_config import PrivacyRules, Style
+from centermask_edge.live.outputs.sinks import VideoSink
 from centermask_edge.live.result import Result
-from centermask_edge.live.sinks import VideoSink
-from centermask_edge.live.sources import open_source
+from centermask_edge.live.sources.opening import open_source
 from centermask_edge.live.track.follower import TrackFollower, low_score
 from centermask_edge.live.track.tracker import TrackerRules
 

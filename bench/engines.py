@@ -23,7 +23,7 @@ from centermask_edge.cli.report import write_json
 from centermask_edge.engines.tensorrt.api import Flavor
 from centermask_edge.engines.tensorrt.build import Built, Options, build_engine
 from centermask_edge.engines.tensorrt.manifest import Precision, Range, Shapes
-from centermask_edge.live.sources import open_source
+from centermask_edge.live.sources.opening import open_source
 from centermask_edge.measure.stages import processor_name
 from centermask_edge.quantize import max_int8
 from centermask_edge.resources import shipped_model

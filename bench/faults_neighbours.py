@@ -16,12 +16,12 @@ from centermask_edge.live.capture.opening import open_camera
 from centermask_edge.live.chaos.footage import film_source
 from centermask_edge.live.chaos.schedule import Mishap, Schedule, parse_schedule
 from centermask_edge.live.chaos.server import FaultServer
-from centermask_edge.live.inference import Inference
-from centermask_edge.live.outlet import LINES, Outlet
 from centermask_edge.live.outputs.callback import Callback
+from centermask_edge.live.outputs.outlet import LINES, Outlet
 from centermask_edge.live.result import Result
 from centermask_edge.live.runtime import Limits, Parts, run
-from centermask_edge.live.terminal import LineView
+from centermask_edge.live.schedule.inference import Inference
+from centermask_edge.live.view.terminal import LineView
 
 CAMERAS = 4
 FPS = 3  # together, what two cores can just do

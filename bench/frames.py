@@ -33,8 +33,8 @@ from centermask_edge.cli.report import write_json
 from centermask_edge.engines.base import Detections
 from centermask_edge.engines.openvino import import_openvino
 from centermask_edge.instances import Instances
-from centermask_edge.live.draw import draw
-from centermask_edge.live.sources import open_source
+from centermask_edge.live.outputs.draw import draw
+from centermask_edge.live.sources.opening import open_source
 from centermask_edge.measure.stages import processor_name, usable_processors
 from centermask_edge.preprocess import Placement, Preprocess
 

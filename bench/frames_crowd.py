@@ -19,7 +19,7 @@ from int8_variants import Picture
 from centermask_edge.engines.base import Detections
 from centermask_edge.engines.openvino import OpenVinoEngine
 from centermask_edge.instances import Instances
-from centermask_edge.live.draw import draw
+from centermask_edge.live.outputs.draw import draw
 from centermask_edge.masks import encode_rle, encode_rles, paste_full
 from centermask_edge.preprocess import Placement, Preprocess
 from centermask_edge.resources import shipped_model

@@ -26,7 +26,7 @@ from centermask_edge.engines import EngineName, open_engine
 from centermask_edge.engines.files import file_sha256
 from centermask_edge.engines.segment import Segmenter
 from centermask_edge.evaluate.coco import Report, evaluate
-from centermask_edge.live.pictures import read_picture
+from centermask_edge.live.sources.pictures import read_picture
 from centermask_edge.measure.stages import processor_name
 from centermask_edge.quantize.build import Options, observable, prepared, quantize_model
 from centermask_edge.quantize.collect import Activations, collect

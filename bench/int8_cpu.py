@@ -31,7 +31,7 @@ from centermask_edge.engines.openvino import import_openvino
 from centermask_edge.graph.export import build
 from centermask_edge.graph.lowering import lower_for_openvino
 from centermask_edge.graph.trace import DENSE_OUTPUTS
-from centermask_edge.live.sources import open_source
+from centermask_edge.live.sources.opening import open_source
 from centermask_edge.measure.stages import processor_name, usable_processors
 from centermask_edge.model.centermask import CenterMask
 from centermask_edge.quantize.coverage_macs import coverage

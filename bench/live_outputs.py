@@ -23,12 +23,12 @@ import numpy as np
 
 from centermask_edge.frame import Frame
 from centermask_edge.instances import Instances
-from centermask_edge.live.outlet import LINES, PICTURES, Outlet
 from centermask_edge.live.outputs.feed import jpeg
+from centermask_edge.live.outputs.outlet import LINES, PICTURES, Outlet
 from centermask_edge.live.outputs.overlay import annotate
 from centermask_edge.live.outputs.schema import dumps, result_line
-from centermask_edge.live.recording import Made, Recorder
-from centermask_edge.live.replay import replay_batches
+from centermask_edge.live.record.recording import Made, Recorder
+from centermask_edge.live.record.replay import replay_batches
 from centermask_edge.live.result import Result
 
 CLIP = Path(__file__).parents[1] / "centermask_edge" / "_clips" / "people.mp4"

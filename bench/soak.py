@@ -21,11 +21,11 @@ from rich.console import Console
 from centermask_edge.cli.report import write_json
 from centermask_edge.live.live_config import CameraConfig, LiveConfig
 from centermask_edge.live.runtime import Limits, Outcome, run
-from centermask_edge.live.snapshot import CameraNow, Snapshot
-from centermask_edge.live.terminal import LineView
+from centermask_edge.live.view.snapshot import CameraNow, Snapshot
+from centermask_edge.live.view.terminal import LineView
 from centermask_edge.live.wiring import open_parts
 from centermask_edge.measure.leaks import Finding
-from centermask_edge.measure.stages import processor_name, usable_processors
+from centermask_edge.measure.stages import processor_name
 
 CAMERAS = 4
 ADDRESS = "synthetic:people?width={width}&height={height}&fps={fps:g}&objects=3&seed={seed}"
@@ -113,7 +113,7 @@ def _figures(
     assert outcome.leaks is not None
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "processor": f"{processor_name()}, {usable_processors()} logical processors",
+        "processor": processor_name(),
         "picture": f"{size[0]}x{size[1]}",
         "camera_fps": fps,
         "minutes": round(last.elapsed_s / 60, 2),

@@ -29,20 +29,20 @@ from centermask_edge.cli.report import write_json
 from centermask_edge.instances import Instances
 from centermask_edge.live.chaos.footage import film_source
 from centermask_edge.live.chaos.server import FaultServer
-from centermask_edge.live.finish import Rules
 from centermask_edge.live.live_config import CameraConfig, LiveConfig, OutputsConfig
-from centermask_edge.live.outlet import RECORDING, Outlet
 from centermask_edge.live.outputs.callback import Callback
-from centermask_edge.live.rerun import rerun
+from centermask_edge.live.outputs.outlet import RECORDING, Outlet
+from centermask_edge.live.record.rerun import rerun
 from centermask_edge.live.result import Result
 from centermask_edge.live.runtime import Limits, run
+from centermask_edge.live.schedule.finish import Rules
 from centermask_edge.live.synthetic.scene import Scene, TrueObject
 from centermask_edge.live.synthetic.source import parse_synthetic
 from centermask_edge.live.synthetic.time_code import read
-from centermask_edge.live.terminal import LineView
+from centermask_edge.live.view.terminal import LineView
 from centermask_edge.live.wiring import open_parts, replay_parts
 from centermask_edge.masks import Crop
-from centermask_edge.measure.stages import processor_name, usable_processors
+from centermask_edge.measure.stages import processor_name
 
 LOOK = "synthetic:people?width=1280&height=720&objects=4&seed=3"
 CLIP_FPS, CAMERA_FPS = 10, 25
@@ -221,7 +221,7 @@ def measure(frames: int, seconds: float) -> dict[str, Any]:
         stream, _ = live(filmed.address, seconds - 1, None)
     return {
         "date": began,
-        "processor": f"{processor_name()}, {usable_processors()} logical processors",
+        "processor": processor_name(),
         "score": SCORE,
         "rows": [
             {"source": f"clip of {frames} frames, {CLIP_FPS} a second", **judge(clip, slow)},

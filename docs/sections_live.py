@@ -30,7 +30,6 @@ def synthetic() -> str:
     )
 
 
-
 def soak() -> str:
     """Four cameras at once: ages, fairness, growth."""
     data = results("soak")

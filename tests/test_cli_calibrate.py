@@ -182,7 +182,7 @@ def test_a_camera_needs_an_end(
         def close(self) -> None:
             Camera.closed = True
 
-    monkeypatch.setattr("centermask_edge.live.sources.open_source", lambda text: Camera())
+    monkeypatch.setattr("centermask_edge.live.sources.opening.open_source", lambda text: Camera())
     words = ["calibrate", "rtsp://u:p@cam/live", "--out", str(tmp_path / "set"), "--count", "8"]
     assert "does not end by itself; say with --max-frames" in refusal(words, capsys)
     assert Camera.closed

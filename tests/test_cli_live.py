@@ -139,7 +139,7 @@ def test_a_signal_ends_in_good_order(signum: signal.Signals, tiny: Path, tmp_pat
 
 def test_the_second_signal_ends_at_once(tiny: Path, tmp_path: Path) -> None:
     code = (
-        "import threading, centermask_edge.live.outlet as o, centermask_edge.live.runtime as r\n"
+        "import threading, centermask_edge.live.runtime as r\n"
         "hang = lambda *a: threading.Event().wait()\n"
         "r.close_all = hang\n"
         "import sys; from centermask_edge.cli import main; sys.exit(main(sys.argv[1:]))\n"

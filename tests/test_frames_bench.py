@@ -20,7 +20,7 @@ from frames_models import ForcedEngine
 from centermask_edge.engines.base import Detections
 from centermask_edge.engines.openvino import OpenVinoEngine
 from centermask_edge.instances import Instances
-from centermask_edge.live.sources import open_source
+from centermask_edge.live.sources.opening import open_source
 from centermask_edge.masks import decode_rle
 from centermask_edge.preprocess import Preprocess
 from centermask_edge.resources import shipped_model

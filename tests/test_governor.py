@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from centermask_edge.live.governor import Decision, Governor, Setting, short_sides
+from centermask_edge.live.schedule.governor import Decision, Governor, Setting, short_sides
 
 FULL = 352
 SIZES = short_sides(FULL)

@@ -12,7 +12,7 @@ from centermask_edge.kernels.cases import mask_overlay as cases
 from centermask_edge.kernels.cases.mask_overlay import Case, Floats
 from centermask_edge.kernels.library import Library
 from centermask_edge.kernels.mask_overlay import MAX_INSTANCES, Params, mask_overlay
-from centermask_edge.live import draw
+from centermask_edge.live.outputs import draw
 from centermask_edge.masks import paste_full
 
 MUTATIONS: list[tuple[str, str, str]] = [

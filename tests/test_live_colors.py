@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from centermask_edge.instances import Instances
-from centermask_edge.live.colors import ColorMemory
+from centermask_edge.live.outputs.colors import ColorMemory
 
 
 def found(*corners: tuple[float, float], side: float = 10) -> Instances:

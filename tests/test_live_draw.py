@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from centermask_edge.instances import Instances
-from centermask_edge.live.draw import PALETTE, blend, draw
+from centermask_edge.live.outputs.draw import PALETTE, blend, draw
 
 HEIGHT, WIDTH = 120, 160
 

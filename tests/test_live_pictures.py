@@ -10,8 +10,13 @@ import pytest
 from PIL import Image
 
 from centermask_edge.errors import SourceError
-from centermask_edge.live.pictures import FolderSource, PictureSource, natural_key, read_picture
 from centermask_edge.live.source import Kind
+from centermask_edge.live.sources.pictures import (
+    FolderSource,
+    PictureSource,
+    natural_key,
+    read_picture,
+)
 
 
 def saved(path: Path, pixels: np.ndarray, **options: Any) -> Path:

@@ -19,8 +19,8 @@ from centermask_edge.engines.base import Engine
 from centermask_edge.errors import SinkError, SourceError
 from centermask_edge.frame import Frame
 from centermask_edge.instances import Instances
+from centermask_edge.live.outputs.sinks import JsonLines, VideoSink, WindowSink
 from centermask_edge.live.pipeline import Outputs, RunResult, process
-from centermask_edge.live.sinks import JsonLines, VideoSink, WindowSink
 from centermask_edge.live.source import Kind
 
 

@@ -12,8 +12,7 @@ import pytest
 
 from centermask_edge.errors import SinkError
 from centermask_edge.frame import Frame
-from centermask_edge.live.pictures import read_picture
-from centermask_edge.live.sinks import (
+from centermask_edge.live.outputs.sinks import (
     ImageSink,
     JsonLines,
     VideoSink,
@@ -22,7 +21,8 @@ from centermask_edge.live.sinks import (
     picture_sink,
 )
 from centermask_edge.live.source import Kind
-from centermask_edge.live.video import VideoSource
+from centermask_edge.live.sources.pictures import read_picture
+from centermask_edge.live.sources.video import VideoSource
 
 
 class Nowhere:

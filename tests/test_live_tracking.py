@@ -23,17 +23,17 @@ from centermask_edge.engines.shipped import default_model
 from centermask_edge.errors import ConfigError
 from centermask_edge.frame import Frame
 from centermask_edge.instances import Instances
-from centermask_edge.live.inference import Inference
 from centermask_edge.live.live_config import load_config
-from centermask_edge.live.metrics import MetricsServer
 from centermask_edge.live.result import Tally
 from centermask_edge.live.runtime import Limits, Parts, run
-from centermask_edge.live.snapshot import Snapshot
-from centermask_edge.live.sources import open_source
+from centermask_edge.live.schedule.inference import Inference
+from centermask_edge.live.sources.opening import open_source
 from centermask_edge.live.synthetic.scene import Look, Scene, SceneSettings, TrueObject
 from centermask_edge.live.track.follower import TrackFollower, low_score
 from centermask_edge.live.track.place_config import LineConfig, ZoneConfig
 from centermask_edge.live.track.tracker import TrackerRules
+from centermask_edge.live.view.metrics import MetricsServer
+from centermask_edge.live.view.snapshot import Snapshot
 from centermask_edge.resources import project_file
 
 CLIP = str(Path(__file__).parents[1] / "centermask_edge" / "_clips" / "people.mp4")

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 
 from centermask_edge.errors import SourceError
-from centermask_edge.live import video
 from centermask_edge.live.capture import ffmpeg
 from centermask_edge.live.health import Fault
 from centermask_edge.live.source import Kind, redact
-from centermask_edge.live.sources import open_source
-from centermask_edge.live.video import VideoSource
-from centermask_edge.live.webcam import WebcamSource
+from centermask_edge.live.sources import video
+from centermask_edge.live.sources.opening import open_source
+from centermask_edge.live.sources.video import VideoSource
+from centermask_edge.live.sources.webcam import WebcamSource
 
 FRAMES = 30
 

@@ -9,8 +9,8 @@ import pytest
 from live_results import event, result, until
 
 from centermask_edge.errors import SinkError
-from centermask_edge.live import outlet as module
-from centermask_edge.live.outlet import LINES, PICTURES, Outlet, Queue, close_all
+from centermask_edge.live.outputs import outlet as module
+from centermask_edge.live.outputs.outlet import LINES, PICTURES, Outlet, Queue, close_all
 from centermask_edge.live.result import Result
 
 

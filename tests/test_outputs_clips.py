@@ -10,12 +10,12 @@ import pytest
 from live_results import event, result
 
 from centermask_edge.errors import SinkError
-from centermask_edge.live.outlet import Outlet
 from centermask_edge.live.outputs import clips as module
 from centermask_edge.live.outputs.clips import Clips, ClipTimes, Ring, Shot
+from centermask_edge.live.outputs.outlet import Outlet
 from centermask_edge.live.outputs.overlay import Image
+from centermask_edge.live.outputs.sinks import VideoSink
 from centermask_edge.live.result import Event, Result
-from centermask_edge.live.sinks import VideoSink
 
 TIMES = ClipTimes(before_s=1.0, after_s=0.5, most_s=3.0)
 

@@ -18,8 +18,8 @@ from live_results import event, result, until
 from mqtt_broker import FakeBroker
 
 from centermask_edge.errors import SinkError
-from centermask_edge.live.outlet import Outlet
 from centermask_edge.live.outputs.mqtt import Broker, Mqtt, parse_broker
+from centermask_edge.live.outputs.outlet import Outlet
 
 paho = pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed")
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")

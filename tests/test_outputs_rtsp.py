@@ -16,8 +16,8 @@ import pytest
 from live_results import result, until
 
 from centermask_edge.errors import SinkError
-from centermask_edge.live.outlet import Outlet
 from centermask_edge.live.outputs import rtsp_push as module
+from centermask_edge.live.outputs.outlet import Outlet
 from centermask_edge.live.outputs.overlay import Image
 from centermask_edge.live.outputs.rtsp_push import RtspPush
 from centermask_edge.live.result import Result

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from centermask_edge.cli import main
 from centermask_edge.errors import ConfigError
-from centermask_edge.live import open_outputs as module
 from centermask_edge.live.live_config import OutputsConfig
+from centermask_edge.live.outputs import opening as module
 from centermask_edge.live.outputs.overlay import Draw, Image, annotate
-from centermask_edge.live.privacy import Privacy
-from centermask_edge.live.recording import Made
+from centermask_edge.live.outputs.privacy import Privacy
+from centermask_edge.live.record.recording import Made
 from centermask_edge.live.result import Mode, Result, Tally
 from centermask_edge.live.track.place_config import FollowConfig, LineConfig, ZoneConfig
 from centermask_edge.resources import project_file

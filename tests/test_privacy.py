@@ -14,8 +14,8 @@ from track_scenes import DISC, FULL, LOWER, UPPER, box, scene
 from centermask_edge.frame import Frame
 from centermask_edge.instances import Instances
 from centermask_edge.live.outputs.overlay import DrawnOnce, Image, Overlay
-from centermask_edge.live.privacy import Privacy
-from centermask_edge.live.privacy_config import PrivacyRules, Style
+from centermask_edge.live.outputs.privacy import Privacy
+from centermask_edge.live.outputs.privacy_config import PrivacyRules, Style
 from centermask_edge.live.result import Result
 
 STYLES = list(Style)

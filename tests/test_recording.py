@@ -21,14 +21,14 @@ from centermask_edge.engines.files import file_sha256
 from centermask_edge.errors import ModelFileError, SinkError, SourceError
 from centermask_edge.frame import Frame
 from centermask_edge.instances import Instances
-from centermask_edge.live import recording as module
-from centermask_edge.live.outlet import Outlet, Queue
 from centermask_edge.live.outputs.lines import ResultLines
-from centermask_edge.live.recording import Made, Recorder
-from centermask_edge.live.replay import ReplaySource, open_recording, replay_batches
+from centermask_edge.live.outputs.outlet import Outlet, Queue
+from centermask_edge.live.record import recording as module
+from centermask_edge.live.record.recording import Made, Recorder
+from centermask_edge.live.record.replay import ReplaySource, open_recording, replay_batches
 from centermask_edge.live.result import Mode, Result
 from centermask_edge.live.source import Kind
-from centermask_edge.live.video import VideoSource
+from centermask_edge.live.sources.video import VideoSource
 from centermask_edge.preprocess import Preprocess
 from centermask_edge.resources import shipped_model
 
@@ -188,7 +188,7 @@ import sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from live_results import result
-from centermask_edge.live.recording import Made, Recorder
+from centermask_edge.live.record.recording import Made, Recorder
 recorder = Recorder(Path(sys.argv[1]), Made())
 for index in range(400):
     for camera in ("a", "b"):

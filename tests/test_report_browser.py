@@ -12,7 +12,7 @@ from browser import Browser, find_browser
 from judgements import judgement
 from PIL import Image
 
-from centermask_edge.live.draw import draw
+from centermask_edge.live.outputs.draw import draw
 from centermask_edge.quantize.report import write_report
 
 EVIL = "<script>window.hacked=1</script><img src=x onerror=window.hacked=2>"

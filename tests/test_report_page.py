@@ -15,7 +15,7 @@ from judgements import SIZE, THRESHOLD, judgement
 from PIL import Image
 
 from centermask_edge.errors import ModelFileError
-from centermask_edge.live.draw import draw
+from centermask_edge.live.outputs.draw import draw
 from centermask_edge.quantize.compare import Change, Kind
 from centermask_edge.quantize.judge import JudgedPicture, Judgement
 from centermask_edge.quantize.report import write_report

@@ -19,7 +19,7 @@ from centermask_edge.kernels.cases.compare import expect_close
 from centermask_edge.kernels.cases.roi_align import KINDS, Case, make_boxes, make_features
 from centermask_edge.kernels.library import FLOAT32
 from centermask_edge.kernels.reference.roi_align import assign_level, pyramid_roi_align
-from centermask_edge.live.sources import open_source
+from centermask_edge.live.sources.opening import open_source
 from centermask_edge.resources import shipped_model
 
 Feed = dict[str, NDArray[Any]]

@@ -14,12 +14,12 @@ from live_fakes import DeadCamera, FakeCamera, SkippingEngine, SleepingEngine
 from centermask_edge.frame import Frame
 from centermask_edge.instances import Instances
 from centermask_edge.live.camera import Camera
-from centermask_edge.live.finish import Found, Rules
-from centermask_edge.live.governor import Governor, Setting
-from centermask_edge.live.handoff import Handoff, Pace
-from centermask_edge.live.inference import Inference
 from centermask_edge.live.result import Result
-from centermask_edge.live.scheduler import Scheduler
+from centermask_edge.live.schedule.finish import Found, Rules
+from centermask_edge.live.schedule.governor import Governor, Setting
+from centermask_edge.live.schedule.handoff import Handoff, Pace
+from centermask_edge.live.schedule.inference import Inference
+from centermask_edge.live.schedule.scheduler import Scheduler
 
 QUICK_S = 0.01
 

@@ -11,9 +11,9 @@ from centermask_edge.config import PreprocessConfig
 from centermask_edge.engines.base import Detections
 from centermask_edge.errors import ConfigError, KernelError
 from centermask_edge.frame import Frame
-from centermask_edge.live.governor import Setting
-from centermask_edge.live.inference import Inference, Prepared
 from centermask_edge.live.result import Mode
+from centermask_edge.live.schedule.governor import Setting
+from centermask_edge.live.schedule.inference import Inference, Prepared
 from centermask_edge.preprocess import Placement, Preprocess
 
 FRAME = Frame(np.zeros((48, 64, 3), np.uint8), 0.0, 0.0, "a", 0)

@@ -12,12 +12,12 @@ from centermask_edge.engines import open_engine
 from centermask_edge.engines.openvino import OpenVinoEngine
 from centermask_edge.frame import Frame
 from centermask_edge.instances import Instances
-from centermask_edge.live.governor import Setting
-from centermask_edge.live.inference import Inference
 from centermask_edge.live.result import Mode
+from centermask_edge.live.schedule.governor import Setting
+from centermask_edge.live.schedule.inference import Inference
 from centermask_edge.live.source import Kind
+from centermask_edge.live.sources.video import VideoSource
 from centermask_edge.live.track.follower import TrackFollower
-from centermask_edge.live.video import VideoSource
 from centermask_edge.resources import shipped_model
 
 CLIP = Path(__file__).parents[1] / "centermask_edge" / "_clips" / "people.mp4"

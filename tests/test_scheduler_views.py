@@ -13,17 +13,17 @@ from live_fakes import DeadCamera, FakeCamera, SleepingEngine
 from rich.console import Console
 
 from centermask_edge.errors import SinkError
-from centermask_edge.live.ages import RunningPercentiles, Window
 from centermask_edge.live.camera import Camera
-from centermask_edge.live.governor import Decision, Setting
 from centermask_edge.live.health import Fault, Health, State
-from centermask_edge.live.inference import Inference
-from centermask_edge.live.metrics import MetricsServer
-from centermask_edge.live.outlet import Outlet
+from centermask_edge.live.outputs.outlet import Outlet
 from centermask_edge.live.result import Result
 from centermask_edge.live.runtime import Limits, Parts, complaints, run
-from centermask_edge.live.snapshot import Snapshot
-from centermask_edge.live.terminal import Changes, LineView, TableView, render, summary
+from centermask_edge.live.schedule.ages import RunningPercentiles, Window
+from centermask_edge.live.schedule.governor import Decision, Setting
+from centermask_edge.live.schedule.inference import Inference
+from centermask_edge.live.view.metrics import MetricsServer
+from centermask_edge.live.view.snapshot import Snapshot
+from centermask_edge.live.view.terminal import Changes, LineView, TableView, render, summary
 
 
 class Sink:

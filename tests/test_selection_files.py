@@ -16,7 +16,7 @@ from calibration_pictures import folder, noisy, save, scene
 from centermask_edge.config import PreprocessConfig
 from centermask_edge.errors import DatasetError, SourceError
 from centermask_edge.frame import Frame
-from centermask_edge.live.pictures import read_picture
+from centermask_edge.live.sources.pictures import read_picture
 from centermask_edge.quantize import picture_sources
 from centermask_edge.quantize.errors import QuantizationError
 from centermask_edge.quantize.picture_files import FrameFiles, Purpose, drafting, write_set

@@ -15,7 +15,7 @@ from centermask_edge.errors import SourceError
 from centermask_edge.live.capture.opening import open_camera
 from centermask_edge.live.health import State
 from centermask_edge.live.source import Kind
-from centermask_edge.live.sources import open_source
+from centermask_edge.live.sources.opening import open_source
 from centermask_edge.live.synthetic import time_code
 from centermask_edge.live.synthetic.scene import Look, Scene, SceneSettings
 from centermask_edge.live.synthetic.source import SyntheticSource, parse_synthetic

@@ -47,7 +47,7 @@ def _calibrated(model: Path, pictures: Path, folder: Path) -> Path:
     """A quantized copy of the model beside the engine to come."""
     from centermask_edge.engines.files import write_whole
     from centermask_edge.graph.precision import is_quantized
-    from centermask_edge.live.pictures import FolderSource
+    from centermask_edge.live.sources.pictures import FolderSource
     from centermask_edge.quantize import max_int8
 
     proto, _ = load_model(model)
@@ -62,7 +62,7 @@ def _calibrated(model: Path, pictures: Path, folder: Path) -> Path:
 def _probe(model: Path, pictures: Path) -> None:
     """Runs the model in fp32 on pictures; see ``check_activations`` for what is refused."""
     from centermask_edge.graph.precision import check_activations, with_plain_weights
-    from centermask_edge.live.pictures import FolderSource
+    from centermask_edge.live.sources.pictures import FolderSource
     from centermask_edge.quantize.collect import collect
 
     if not pictures.is_dir():

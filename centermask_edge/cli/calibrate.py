@@ -30,9 +30,9 @@ def opened(
     text: str, classes: tuple[str, ...] | None, seed: int, max_frames: int | None
 ) -> Iterator[tuple[PictureSource, list[str]]]:
     """The source that the user named, and the warnings that reading it collects."""
-    from centermask_edge.live.pictures import read_picture
     from centermask_edge.live.source import Kind
-    from centermask_edge.live.sources import open_source
+    from centermask_edge.live.sources.opening import open_source
+    from centermask_edge.live.sources.pictures import read_picture
     from centermask_edge.quantize.picture_sources import (
         from_dataset,
         from_files,

@@ -12,14 +12,14 @@ import typer
 
 from centermask_edge.engines.base import EngineName
 from centermask_edge.errors import ConfigError
-from centermask_edge.live.privacy_config import Style
+from centermask_edge.live.outputs.privacy_config import Style
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from centermask_edge.live.live_config import LiveConfig
     from centermask_edge.live.runtime import Limits, Outcome
-    from centermask_edge.live.terminal import View
+    from centermask_edge.live.view.terminal import View
 
 SIGNALLED = 128  # plus the number of the signal, as shells write it
 USER_ERROR = 2
@@ -75,7 +75,7 @@ def _check_numbers(seconds: float | None, metrics: int | None) -> None:
 
 
 def _view(console: Console, plain: bool) -> View:
-    from centermask_edge.live.terminal import LineView, TableView
+    from centermask_edge.live.view.terminal import LineView, TableView
 
     return TableView(console) if console.is_terminal and not plain else LineView(console)
 
@@ -83,7 +83,7 @@ def _view(console: Console, plain: bool) -> View:
 def _tell(console: Console, outcome: Outcome, config: LiveConfig) -> int:
     """The summary; returns the exit code."""
     from centermask_edge.live.runtime import complaints
-    from centermask_edge.live.terminal import facts, summary
+    from centermask_edge.live.view.terminal import facts, summary
 
     console.print(summary(outcome.last), facts(outcome.last))
     for note in outcome.notes:
@@ -254,11 +254,11 @@ def _live(
 
 
 def _replay(console: Console, folder: Path, settings: LiveConfig) -> int:
-    from centermask_edge.live.finish import Rules
-    from centermask_edge.live.outlet import close_all
-    from centermask_edge.live.rerun import rerun
+    from centermask_edge.live.outputs.outlet import close_all
+    from centermask_edge.live.record.rerun import rerun
+    from centermask_edge.live.schedule.finish import Rules
     from centermask_edge.live.stopping import stop_signals
-    from centermask_edge.live.terminal import LineView
+    from centermask_edge.live.view.terminal import LineView
     from centermask_edge.live.wiring import replay_parts
 
     view = LineView(console)

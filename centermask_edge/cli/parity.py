@@ -53,7 +53,7 @@ def folder_pictures(folder: Path) -> Pictures:
     Raises:
         SourceError: the folder is missing or holds none.
     """
-    from centermask_edge.live.pictures import FolderSource
+    from centermask_edge.live.sources.pictures import FolderSource
 
     return [frame.image for frame in FolderSource(folder)]
 

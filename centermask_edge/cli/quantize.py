@@ -176,8 +176,8 @@ def command(
     """Write the INT8 file, and judge it: exit code 3 if it loses more than the budget."""
     from centermask_edge.cli.search import searched
     from centermask_edge.cli.verdict_table import show
-    from centermask_edge.live.draw import draw
-    from centermask_edge.live.pictures import read_picture
+    from centermask_edge.live.outputs.draw import draw
+    from centermask_edge.live.sources.pictures import read_picture
     from centermask_edge.quantize.job import write_int8
     from centermask_edge.quantize.model_file import load_float_model
     from centermask_edge.quantize.report import write_report

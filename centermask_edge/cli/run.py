@@ -45,8 +45,13 @@ def _outputs(
     source: Source, out: Path | None, lines: Path | None, stages: Path | None, show: bool
 ) -> Outputs:
     """Every output, opened or checked, so that nothing fails after minutes of work."""
+    from centermask_edge.live.outputs.sinks import (
+        JsonLines,
+        WindowSink,
+        check_writable,
+        picture_sink,
+    )
     from centermask_edge.live.pipeline import Outputs
-    from centermask_edge.live.sinks import JsonLines, WindowSink, check_writable, picture_sink
     from centermask_edge.live.source import Kind
 
     named = [path.resolve() for path in (out, lines, stages) if path is not None]
@@ -187,7 +192,7 @@ def command(
     from centermask_edge.engines import open_engine
     from centermask_edge.engines.shipped import default_model
     from centermask_edge.live.pipeline import process
-    from centermask_edge.live.sources import open_source
+    from centermask_edge.live.sources.opening import open_source
 
     _check(score, max_frames)
     console = Console(stderr=True, soft_wrap=True)

@@ -31,7 +31,7 @@ _CLIP = Path(__file__).parents[1] / "_clips" / "people.mp4"
 
 def _pictures(folder: Path | None, count: int) -> list[NDArray[np.uint8]]:
     """Pictures evenly spread over a folder (or a video), the bundled clip where none is named."""
-    from centermask_edge.live.sources import open_source
+    from centermask_edge.live.sources.opening import open_source
 
     source = open_source(str(_CLIP if folder is None else folder))
     try:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from centermask_edge.engines.base import EngineName
 from centermask_edge.errors import ConfigError, require
 from centermask_edge.live.capture.options import Decode
-from centermask_edge.live.privacy_config import Style
+from centermask_edge.live.outputs.privacy_config import Style
 from centermask_edge.live.track.place_config import FollowConfig
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

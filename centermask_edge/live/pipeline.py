@@ -12,9 +12,9 @@ from centermask_edge.engines.base import Detections, Engine, FrameEngine
 from centermask_edge.errors import KernelError
 from centermask_edge.frame import Frame
 from centermask_edge.instances import Instances
-from centermask_edge.live.colors import ColorMemory
-from centermask_edge.live.draw import draw
-from centermask_edge.live.sinks import JsonLines, PictureSink, WindowSink
+from centermask_edge.live.outputs.colors import ColorMemory
+from centermask_edge.live.outputs.draw import draw
+from centermask_edge.live.outputs.sinks import JsonLines, PictureSink, WindowSink
 from centermask_edge.live.source import Source
 from centermask_edge.live.stopping import stop_signals
 from centermask_edge.masks import Bools

@@ -16,7 +16,7 @@ from centermask_edge.engines.shipped import default_model
 from centermask_edge.errors import ConfigError
 from centermask_edge.frame import check_image
 from centermask_edge.instances import Instances
-from centermask_edge.live.pictures import read_picture
+from centermask_edge.live.sources.pictures import read_picture
 
 
 @lru_cache(maxsize=2)

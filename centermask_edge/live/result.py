@@ -95,7 +95,7 @@ class Result:
 
 
 class ResultSink(Protocol):
-    """Takes results of all cameras, in a thread of its own; see ``live.outlet``."""
+    """Takes results of all cameras, in a thread of its own; see ``live.outputs.outlet``."""
 
     @property
     def name(self) -> str:

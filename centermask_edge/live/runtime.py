@@ -10,17 +10,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from centermask_edge.live.camera import Camera
-from centermask_edge.live.finish import Follower, Rules
-from centermask_edge.live.governor import REFRESHES, Decision, Governor, short_sides
 from centermask_edge.live.health import Health, State
-from centermask_edge.live.inference import Inference
-from centermask_edge.live.metrics import MetricsServer
-from centermask_edge.live.outlet import Outlet, close_all
+from centermask_edge.live.outputs.outlet import Outlet, close_all
 from centermask_edge.live.result import Result
-from centermask_edge.live.scheduler import Scheduler
-from centermask_edge.live.snapshot import Snapshot, snapshot
+from centermask_edge.live.schedule.finish import Follower, Rules
+from centermask_edge.live.schedule.governor import REFRESHES, Decision, Governor, short_sides
+from centermask_edge.live.schedule.inference import Inference
+from centermask_edge.live.schedule.scheduler import Scheduler
 from centermask_edge.live.stopping import Stop, stop_signals
-from centermask_edge.live.terminal import Changes, View
+from centermask_edge.live.view.metrics import MetricsServer
+from centermask_edge.live.view.snapshot import Snapshot, snapshot
+from centermask_edge.live.view.terminal import Changes, View
 from centermask_edge.measure.leaks import LeakVerdict, Soak, sample
 
 _M_MMAP_THRESHOLD = -3  # of glibc's malloc.h

@@ -15,14 +15,14 @@ from centermask_edge.engines.shipped import default_model
 from centermask_edge.errors import ConfigError
 from centermask_edge.live.capture.opening import open_camera
 from centermask_edge.live.capture.options import CaptureOptions
-from centermask_edge.live.finish import Follower
-from centermask_edge.live.inference import Inference
 from centermask_edge.live.live_config import CameraConfig, LiveConfig, named
-from centermask_edge.live.open_outputs import check_outputs, open_outputs
-from centermask_edge.live.outlet import Outlet
-from centermask_edge.live.recording import Made
-from centermask_edge.live.replay import Recording, open_recording
+from centermask_edge.live.outputs.opening import check_outputs, open_outputs
+from centermask_edge.live.outputs.outlet import Outlet
+from centermask_edge.live.record.recording import Made
+from centermask_edge.live.record.replay import Recording, open_recording
 from centermask_edge.live.runtime import Parts
+from centermask_edge.live.schedule.finish import Follower
+from centermask_edge.live.schedule.inference import Inference
 from centermask_edge.live.track.follower import TrackFollower, low_score
 from centermask_edge.live.track.place_config import FollowConfig
 from centermask_edge.live.track.tracker import TrackerRules

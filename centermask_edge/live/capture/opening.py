@@ -17,9 +17,9 @@ from centermask_edge.live.capture.options import CaptureOptions, Decode
 from centermask_edge.live.capture.pipelines import jetson_rtsp, why_no_hardware
 from centermask_edge.live.capture.reader import Opener
 from centermask_edge.live.source import Kind, Source, redact
-from centermask_edge.live.sources import open_source
+from centermask_edge.live.sources.opening import open_source
+from centermask_edge.live.sources.video import SCHEMES, Patience, VideoSource
 from centermask_edge.live.synthetic.source import SYNTHETIC, parse_synthetic
-from centermask_edge.live.video import SCHEMES, Patience, VideoSource
 
 _PROBE_S = 1.0
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from centermask_edge.errors import SourceError, require
 from centermask_edge.live.chaos.h264 import PPS, SPS, flat_picture, kind, nal_units
-from centermask_edge.live.sources import open_source
+from centermask_edge.live.sources.opening import open_source
 
 Picture = NDArray[np.uint8]
 

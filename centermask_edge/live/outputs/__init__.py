@@ -1,1 +1,1 @@
-"""Sinks of live results, one a file; ``live.outlet`` gives each a thread and a bounded queue."""
+"""Sinks of live results, one a file; ``outlet`` gives each a thread and a bounded queue."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from centermask_edge.live.outlet import PICTURES, Queue
+from centermask_edge.live.outputs.outlet import PICTURES, Queue
 from centermask_edge.live.result import Result
 
 

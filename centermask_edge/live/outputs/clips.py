@@ -20,8 +20,8 @@ from centermask_edge.live.outputs.feed import jpeg
 from centermask_edge.live.outputs.names import Slugs, slug
 from centermask_edge.live.outputs.overlay import Draw
 from centermask_edge.live.outputs.pictures import VIDEO, make_folder
+from centermask_edge.live.outputs.sinks import VideoSink
 from centermask_edge.live.result import Event, Result
-from centermask_edge.live.sinks import VideoSink
 
 _QUALITY = 90
 # Pictures encoded for each new one, so that the seconds before the event are caught up with

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from centermask_edge.errors import SinkError
-from centermask_edge.live.outlet import LINES
+from centermask_edge.live.outputs.outlet import LINES
 from centermask_edge.live.outputs.schema import dumps, result_line
 from centermask_edge.live.result import Result
 

@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from centermask_edge.errors import SinkError, require
-from centermask_edge.live.outlet import LINES
 from centermask_edge.live.outputs.names import Slugs
+from centermask_edge.live.outputs.outlet import LINES
 from centermask_edge.live.outputs.schema import dumps, event_line, result_line, wall_clock
 from centermask_edge.live.result import Event, Result
 from centermask_edge.live.source import redact

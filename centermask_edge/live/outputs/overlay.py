@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from centermask_edge.errors import require
 from centermask_edge.instances import Instances
-from centermask_edge.live.draw import draw
+from centermask_edge.live.outputs.draw import draw
 from centermask_edge.live.outputs.places_overlay import PlacesDrawing
 from centermask_edge.live.result import Event, Result
 from centermask_edge.live.track.place_config import FollowConfig

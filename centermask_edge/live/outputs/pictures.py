@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from centermask_edge.errors import SinkError, require
-from centermask_edge.live.outlet import PICTURES, Queue
 from centermask_edge.live.outputs.names import Slugs
+from centermask_edge.live.outputs.outlet import PICTURES, Queue
 from centermask_edge.live.outputs.overlay import Draw, Image
+from centermask_edge.live.outputs.sinks import VideoSink, WindowSink, check_window
 from centermask_edge.live.result import Result
-from centermask_edge.live.sinks import VideoSink, WindowSink, check_window
 
 # A file wants every frame, unlike a screen; still few, for each waits with its pixels.
 VIDEO = Queue(8, per_camera=True, pictures=True, again=False)

@@ -13,7 +13,7 @@ from collections import deque
 from typing import IO
 
 from centermask_edge.errors import SinkError
-from centermask_edge.live.outlet import PICTURES
+from centermask_edge.live.outputs.outlet import PICTURES
 from centermask_edge.live.outputs.overlay import Draw, Image
 from centermask_edge.live.result import Result
 from centermask_edge.live.source import redact

@@ -8,9 +8,9 @@ from typing import Any
 
 from centermask_edge.errors import SinkError, require
 from centermask_edge.live.health import Health
-from centermask_edge.live.outlet import PICTURES
 from centermask_edge.live.outputs.feed import Feed
 from centermask_edge.live.outputs.names import Slugs
+from centermask_edge.live.outputs.outlet import PICTURES
 from centermask_edge.live.outputs.overlay import Draw
 from centermask_edge.live.outputs.web_server import Server
 from centermask_edge.live.result import Result

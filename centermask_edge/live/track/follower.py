@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from centermask_edge.frame import Frame
 from centermask_edge.instances import Instances
-from centermask_edge.live.finish import Found
+from centermask_edge.live.schedule.finish import Found
 from centermask_edge.live.track.place_config import LineConfig, ZoneConfig
 from centermask_edge.live.track.places import Places
 from centermask_edge.live.track.tracker import Tracker, TrackerRules
@@ -20,7 +20,7 @@ def low_score(score: float) -> float:
 
 
 class TrackFollower:
-    """What ``live.finish.Rules`` takes as the follower of a camera.
+    """What ``live.schedule.finish.Rules`` takes as the follower of a camera.
 
     Give it the instances from ``low_score`` on or more; those that belong to no object are left
     out, and frames without masks get the last ones of their objects, moved with the boxes.

@@ -29,7 +29,7 @@ def write_report(path: Path, judgement: Judgement, draw: Draw) -> int:
     Args:
         path: of the HTML file.
         judgement: from ``judge``.
-        draw: draws instances: ``live.draw.draw``.
+        draw: draws instances: ``live.outputs.draw.draw``.
 
     Raises:
         DatasetError: a picture is no longer there.

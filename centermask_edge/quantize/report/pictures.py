@@ -26,7 +26,7 @@ _STEPS = ((800, 84), (720, 78), (600, 74), (480, 68), (360, 60))
 
 
 class Draw(Protocol):
-    """Draws instances into a copy of a picture: ``live.draw.draw``, handed in from above."""
+    """Draws instances into a copy of a picture: ``live.outputs.draw``, handed in from above."""
 
     def __call__(
         self,
@@ -35,7 +35,7 @@ class Draw(Protocol):
         crops: None = None,
         color_ids: Sequence[int] | None = None,
     ) -> Image:
-        """See :func:`centermask_edge.live.draw.draw`."""
+        """See :func:`centermask_edge.live.outputs.draw.draw`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from centermask_edge.live.ages import Percentiles
 from centermask_edge.live.health import Health, State
-from centermask_edge.live.outlet import SinkStatistics
-from centermask_edge.live.snapshot import CameraNow, Snapshot
+from centermask_edge.live.outputs.outlet import SinkStatistics
+from centermask_edge.live.schedule.ages import Percentiles
+from centermask_edge.live.view.snapshot import CameraNow, Snapshot
 from centermask_edge.measure.stages import Stage
 
 _COLORS = {

@@ -15,11 +15,11 @@ from centermask_edge.live.outputs.mqtt import Mqtt, parse_broker
 from centermask_edge.live.outputs.names import slug
 from centermask_edge.live.outputs.overlay import Draw, DrawnOnce, Overlay
 from centermask_edge.live.outputs.pictures import VideoFiles, WindowGrid
+from centermask_edge.live.outputs.privacy import Privacy
+from centermask_edge.live.outputs.privacy_config import PrivacyRules
 from centermask_edge.live.outputs.rtsp_push import RtspPush
 from centermask_edge.live.outputs.web import WebPictures
-from centermask_edge.live.privacy import Privacy
-from centermask_edge.live.privacy_config import PrivacyRules
-from centermask_edge.live.recording import Made, Recorder
+from centermask_edge.live.record.recording import Made, Recorder
 from centermask_edge.live.result import ResultSink
 from centermask_edge.live.track.place_config import FollowConfig
 

@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 
 from centermask_edge.errors import SourceError
-from centermask_edge.live.pictures import FolderSource, PictureSource, is_picture
 from centermask_edge.live.source import Kind, Source, redact
+from centermask_edge.live.sources.pictures import FolderSource, PictureSource, is_picture
+from centermask_edge.live.sources.video import SCHEMES, VideoSource
+from centermask_edge.live.sources.webcam import WebcamSource
 from centermask_edge.live.synthetic.source import SYNTHETIC, SyntheticSource
-from centermask_edge.live.video import SCHEMES, VideoSource
-from centermask_edge.live.webcam import WebcamSource
 
 
 def open_source(text: str) -> Source:

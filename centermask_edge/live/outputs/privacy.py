@@ -13,7 +13,7 @@ import numpy.typing as npt
 from centermask_edge import boxes as box_maths
 from centermask_edge.errors import require
 from centermask_edge.live.outputs.overlay import Draw, Image
-from centermask_edge.live.privacy_config import PrivacyRules, Style
+from centermask_edge.live.outputs.privacy_config import PrivacyRules, Style
 from centermask_edge.live.result import Result
 
 # Cells along the longer side of an object: a standing person's face is about one of them.

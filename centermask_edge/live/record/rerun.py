@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from centermask_edge.live.finish import Rules, finish
-from centermask_edge.live.governor import Setting
-from centermask_edge.live.inference import Inference, Prepared
-from centermask_edge.live.outlet import Outlet
-from centermask_edge.live.replay import ReplayBatch, replay_batches
+from centermask_edge.live.outputs.outlet import Outlet
+from centermask_edge.live.record.replay import ReplayBatch, replay_batches
+from centermask_edge.live.schedule.finish import Rules, finish
+from centermask_edge.live.schedule.governor import Setting
+from centermask_edge.live.schedule.inference import Inference, Prepared
 
 _POLL_S = 0.005
 _STUCK_S = 10.0

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from centermask_edge.engines.files import file_sha256
 from centermask_edge.errors import ModelFileError, SourceError, require
 from centermask_edge.frame import Frame
-from centermask_edge.live.recording import INDEX, SCHEMA, Made
+from centermask_edge.live.record.recording import INDEX, SCHEMA, Made
 from centermask_edge.live.result import Mode
 from centermask_edge.live.source import Kind
 from centermask_edge.live.track.place_config import FollowConfig

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from centermask_edge.frame import Frame
 from centermask_edge.live.camera import Camera
-from centermask_edge.live.governor import Setting
 from centermask_edge.live.result import Mode
+from centermask_edge.live.schedule.governor import Setting
 from centermask_edge.preprocess import Size
 
 

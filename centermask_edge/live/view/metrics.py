@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from centermask_edge.errors import SinkError, require
-from centermask_edge.live.ages import RunningPercentiles
 from centermask_edge.live.health import State
-from centermask_edge.live.snapshot import Snapshot
+from centermask_edge.live.schedule.ages import RunningPercentiles
+from centermask_edge.live.view.snapshot import Snapshot
 
 _ADDRESS = "127.0.0.1"
 _BUCKETS_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0)

@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from centermask_edge.live.ages import Percentiles, RunningPercentiles
-from centermask_edge.live.governor import Setting
 from centermask_edge.live.health import Health
-from centermask_edge.live.outlet import Outlet, SinkStatistics
+from centermask_edge.live.outputs.outlet import Outlet, SinkStatistics
 from centermask_edge.live.result import Tally
-from centermask_edge.live.scheduler import Scheduler
+from centermask_edge.live.schedule.ages import Percentiles, RunningPercentiles
+from centermask_edge.live.schedule.governor import Setting
+from centermask_edge.live.schedule.scheduler import Scheduler
 from centermask_edge.measure.stages import Stage
 
 

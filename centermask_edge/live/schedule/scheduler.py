@@ -12,14 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from centermask_edge.live.ages import Ages, Window
 from centermask_edge.live.camera import Bell, Camera
-from centermask_edge.live.finish import Rules, finish
-from centermask_edge.live.governor import Decision, Governor, Setting
-from centermask_edge.live.handoff import Handoff, Pace
-from centermask_edge.live.inference import Inference, Prepared, Segmented
-from centermask_edge.live.lanes import Chosen, Lane, Turns
 from centermask_edge.live.result import Result, Tally
+from centermask_edge.live.schedule.ages import Ages, Window
+from centermask_edge.live.schedule.finish import Rules, finish
+from centermask_edge.live.schedule.governor import Decision, Governor, Setting
+from centermask_edge.live.schedule.handoff import Handoff, Pace
+from centermask_edge.live.schedule.inference import Inference, Prepared, Segmented
+from centermask_edge.live.schedule.lanes import Chosen, Lane, Turns
 from centermask_edge.measure.stages import Stage
 
 _LOG = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from centermask_edge.frame import Frame
 from centermask_edge.instances import Instances
-from centermask_edge.live.inference import Segmented
 from centermask_edge.live.result import Event, Result, Tally
+from centermask_edge.live.schedule.inference import Segmented
 from centermask_edge.measure.stages import Stage
 
 

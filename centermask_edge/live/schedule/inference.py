@@ -13,8 +13,8 @@ from centermask_edge.config import PreprocessConfig
 from centermask_edge.engines.base import Detections, Engine, Floats, FrameEngine
 from centermask_edge.errors import CenterMaskError, KernelError
 from centermask_edge.frame import Frame
-from centermask_edge.live.governor import Setting
 from centermask_edge.live.result import Mode
+from centermask_edge.live.schedule.governor import Setting
 from centermask_edge.preprocess import Placement, Preprocess, Size
 
 _MOST_ON_GPU = 8

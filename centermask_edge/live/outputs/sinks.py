@@ -20,8 +20,8 @@ import numpy.typing as npt
 from centermask_edge.errors import SinkError, require
 from centermask_edge.frame import Frame
 from centermask_edge.instances import InstanceJson
-from centermask_edge.live.pictures import IMAGE_SUFFIXES
 from centermask_edge.live.source import Kind, Source
+from centermask_edge.live.sources.pictures import IMAGE_SUFFIXES
 
 SCHEMA = "centermask-edge/1"
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")

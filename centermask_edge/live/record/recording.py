@@ -2,7 +2,7 @@
 
 A recording is a folder: lossless video a camera, and ``index.jsonl`` with a line a frame that says
 when it came, with which others it went into the engine and what the governor had asked.
-``live.replay`` reads it.
+``live.record.replay`` reads it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy as np
 
 from centermask_edge.errors import SinkError, require
 from centermask_edge.frame import Frame
-from centermask_edge.live.outlet import RECORDING
 from centermask_edge.live.outputs.names import Slugs
+from centermask_edge.live.outputs.outlet import RECORDING
 from centermask_edge.live.outputs.overlay import Image
 from centermask_edge.live.outputs.schema import wall_clock
 from centermask_edge.live.result import Result

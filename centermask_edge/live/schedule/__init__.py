@@ -1,0 +1,1 @@
+"""Which frame goes when: batches over cameras, ages, the governor."""
