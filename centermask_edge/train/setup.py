@@ -37,10 +37,18 @@ def read_samples(config: TrainConfig, classes: tuple[str, ...]) -> list[Sample]:
     if config.val_annotations is not None:
         samples = without(samples, read_set(config.val_annotations, classes, VAL))
     if config.pictures:
-        samples = [s for s in samples if len(s.boxes)][: config.pictures]
+        samples = sorted(samples, key=_smallest_object, reverse=True)[: config.pictures]
     if not any(len(s.boxes) for s in samples):
         raise DatasetError("no training picture has an object of the model's classes")
     return samples
+
+
+def _smallest_object(sample: Sample) -> float:
+    """Area of the smallest object, in that of the picture; below 0 for what teaches no mask."""
+    if sample.polygons is None or not len(sample.boxes):
+        return -1.0
+    sides = sample.boxes[:, 2:] - sample.boxes[:, :2]
+    return float(sides.prod(1).min()) / (sample.width * sample.height)
 
 
 def build_model(
