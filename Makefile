@@ -36,7 +36,7 @@ run: $(HAS_RUN)
 	@echo "annotated video: $(abspath $(OUT)/people.mp4)"
 
 test: $(HAS_TEST) $(addprefix $(VENV)/contract/,$(CONTRACT))
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(HAS_TEST)
 	$(BIN)/ruff check .
