@@ -53,7 +53,7 @@ def _show(console: Console, difference: KeyDifference) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table("tensors", "count", "first", box=SIMPLE_HEAD)
+    table = Table("tensors", "count", "first, by this toolkit's names", box=SIMPLE_HEAD)
     for kind, count, names in difference.rows():
         table.add_row(kind, count, names)
     console.print(table)
