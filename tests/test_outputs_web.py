@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
@@ -222,14 +223,12 @@ def test_what_is_not_there_is_said(web: WebPictures) -> None:
 def test_nonsense_harms_only_its_sender(web: WebPictures, request_line: bytes) -> None:
     web.write(result(0))
     with socket.create_connection(("127.0.0.1", port(web)), timeout=5) as client:
-        client.sendall(request_line)
-        client.shutdown(socket.SHUT_WR)
         answer = b""
-        try:
+        with contextlib.suppress(OSError):  # the server may hang up before everything is sent
+            client.sendall(request_line)
+            client.shutdown(socket.SHUT_WR)
             while part := client.recv(65536):
                 answer += part
-        except ConnectionResetError:
-            pass
     assert b" 200 " not in answer
     assert get(web, "/gate.jpg")[0] == 200
 
