@@ -133,6 +133,19 @@ def test_two_processes_are_one_with_the_doubled_batch_until_one_of_them_fails(
     assert state["step"] == good // 2 * 2
 
 
+def test_what_only_the_first_process_meets_ends_the_others_too(tmp_path: Path) -> None:
+    data = write_scenes(tmp_path / "set")
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps(RECIPE))
+    (tmp_path / "run" / "settings.json").mkdir(parents=True)  # where it wants to write a file
+    words = ["train", str(data), "--recipe", str(recipe), "--output", str(tmp_path / "run")]
+    codes, errors = run_together(words, tmp_path)
+    assert codes == [2, 2]
+    assert errors[0].startswith("error: cannot write to") and errors[0].count("\n") == 1
+    assert errors[1].startswith("error: another process of this training ended")
+    assert errors[1].count("\n") == 1
+
+
 # --- parts ------------------------------------------------------------------------------------
 
 

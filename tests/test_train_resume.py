@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 import train_resume
 from train_resume import compare, disturb, draw_pictures, settings, tiny_model
 
-from centermask_edge.errors import ModelFileError
+from centermask_edge.errors import MissingPackageError, ModelFileError
 from centermask_edge.evaluate.coco import Precision, Report
 from centermask_edge.train.journal import LINES, TABLE, Journal
 from centermask_edge.train.loop import train
@@ -125,6 +126,14 @@ def test_logs_hold_every_step_once(tmp_path: Path) -> None:
     assert [r["step"] for r in rows] == [1, 2, 3] and rows[-1]["loss_cls"] is None
     table = (tmp_path / TABLE).read_text().splitlines()
     assert table[:2] == ["step,loss_cls,lr", "1,0.5,0.1"] and len(table) == 4
+
+
+def test_tensorboard_that_is_not_installed_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(MissingPackageError, match="tensorboard is not installed"):
+        Journal(tmp_path, 0, tensorboard=True)
 
 
 def test_a_run_logs_its_losses_without_tensorboard(straight: Path) -> None:

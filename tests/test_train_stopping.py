@@ -13,12 +13,14 @@ from centermask_edge.errors import ConfigError
 from centermask_edge.evaluate.coco import Precision, Report
 from centermask_edge.model import checkpoint
 from centermask_edge.train import auto_batch
-from centermask_edge.train.auto_batch import ON_CPU, largest_fitting
+from centermask_edge.train.auto_batch import ON_CPU, largest_fitting, with_fitting_batch
+from centermask_edge.train.batches import Batch
 from centermask_edge.train.learner import make_scaler, train_step
 from centermask_edge.train.loop import Progress, train
-from centermask_edge.train.ranks import chosen_device
+from centermask_edge.train.ranks import Ranks, chosen_device
 from centermask_edge.train.recipes import run_settings
 from centermask_edge.train.run import BEST, LAST, Run, evaluated_model, start_run
+from centermask_edge.train.setup import open_output
 from centermask_edge.train.stopping import Judged, TimeLimit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -141,6 +143,25 @@ def test_on_a_cpu_the_batch_is_the_stated_one(data: Path, tmp_path: Path) -> Non
     train(tiny_model(), config, on_note=notes.append)
     assert notes == [f"auto batch: {ON_CPU} pictures per step"]
     assert torch.load(tmp_path / "state.pt", weights_only=True)["batch_size"] == ON_CPU
+
+
+def test_on_a_gpu_the_largest_that_runs_is_kept_when_the_run_goes_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(run: object, batch: Batch) -> None:
+        if len(batch.seeds) > 11:
+            raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(auto_batch, "start_run", lambda *arguments: None)
+    monkeypatch.setattr(auto_batch, "train_step", step)
+    gpu = Ranks(device=torch.device("cuda"))
+    notes: list[str] = []
+    config = run_with(data, tmp_path, auto_batch=True)  # in two parts
+    found = with_fitting_batch(tiny_model(), config, gpu, notes.append)
+    assert found.batch_size == 16 and notes == ["auto batch: 16 pictures per step"]
+    open_output(tiny_model(), found)
+    monkeypatch.setattr(auto_batch, "train_step", None)  # nothing is tried again
+    assert with_fitting_batch(tiny_model(), config, gpu, notes.append).batch_size == 16
 
 
 def test_what_is_tried_is_a_whole_step(data: Path, tmp_path: Path) -> None:

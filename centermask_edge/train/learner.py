@@ -73,7 +73,7 @@ def shared(learner: Learner, ranks: Ranks) -> nn.Module:
     if ranks.world == 1:
         return learner
     with told_by_peers(ranks.world):
-        return DistributedDataParallel(learner, broadcast_buffers=learner.config.batch_norm)
+        return DistributedDataParallel(learner)
 
 
 def make_scaler(config: TrainConfig, device: torch.device) -> torch.amp.GradScaler:
