@@ -17,7 +17,7 @@ def _ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Round values that cover a range.
 
     >>> _ticks(0, 300)
-    [0.0, 100.0, 200.0, 300.0]
+    [0, 100, 200, 300]
     """
     rough = (high - low) / count or 1.0
     power = 10 ** math.floor(math.log10(rough))
