@@ -304,5 +304,3 @@ def test_a_backbone_is_taken_from_a_checkpoint_of_other_classes(
         other = CenterMask(PRESETS["lite-hrnet-w18"])
     with pytest.raises(ModelFileError, match="another architecture"):
         checkpoint.init_backbone(other, saved)
-    with pytest.raises(ModelFileError, match="no ImageNet weights are known for hrnet-w18"):
-        checkpoint.init_backbone(other, saved.with_suffix(".pth"))

@@ -14,7 +14,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from centermask_edge.config import Backbone, ModelConfig
+from centermask_edge.config import ModelConfig
 from centermask_edge.errors import ModelFileError, require
 from centermask_edge.model.centermask import CenterMask
 from centermask_edge.model.keys import KeyMismatchError, compare_keys
@@ -163,26 +163,23 @@ def read_pth(path: Path) -> dict[str, Tensor]:
 def init_backbone(model: CenterMask, path: Path) -> None:
     """Fill the backbone from an ImageNet classifier's file.
 
-    Understands the published EfficientNet-Lite0 file, files with the official names of a body's
-    tensors, whole or without what stands before the body's own part (in both the classifier's own
-    layers are dropped), and any safetensors checkpoint of this toolkit with the same backbone.
+    Understands the published EfficientNet-Lite0 file and those of timm for the EfficientNets and
+    HRNets; files with the official names of a body's tensors, whole or without what stands before
+    the body's own part (in all of them the classifier's own layers are dropped); and any
+    safetensors checkpoint of this toolkit with the same backbone.
 
     Raises:
         ModelFileError: the file does not fit the backbone.
     """
+    from centermask_edge.model.imagenet import foreign_body_state
+
+    own: str | None = None
     if path.suffix == ".safetensors":
-        state = load(path).backbone.state_dict()
-    elif model.config.backbone is Backbone.EFFICIENTNET_LITE0:
-        from centermask_edge.model.imagenet import efficientnet_lite0_state
-
-        state = efficientnet_lite0_state(read_pth(path))
-    elif model.config.backbone.is_official:
-        from centermask_edge.model.imagenet import official_body_state
-
-        state = official_body_state(model, read_pth(path), path)
+        source, own = read_safetensors(path)
     else:
-        raise ModelFileError(
-            f"no ImageNet weights are known for {model.config.backbone.value}; "
-            "give a .safetensors checkpoint of the same backbone"
-        )
+        source = read_pth(path)
+    if own is None:
+        state = foreign_body_state(model, source, path)
+    else:
+        state = load(path).backbone.state_dict()
     load_state(model.backbone, state, path)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from centermask_edge.errors import ModelFileError, require
+from centermask_edge.model.imagenet_timm import hrnet_state, lite_state
 from centermask_edge.model.keys import KeyMismatchError, unexpected
 from centermask_edge.model.mobile import EFFICIENTNET_LITE0
 from centermask_edge.model.official import to_official_key
@@ -103,3 +104,21 @@ def official_body_state(
             unexpected(foreign),
         )
     return state
+
+
+def foreign_body_state(
+    model: CenterMask, source: Mapping[str, Tensor], path: Path
+) -> dict[str, Tensor]:
+    """The backbone's state dict from a file of another code, by what its names look like.
+
+    Raises:
+        KeyMismatchError: the file has tensors of another body.
+    """
+    backbone = model.config.backbone
+    if backbone.is_official:
+        return official_body_state(model, source, path)
+    if backbone.value.startswith("hrnet"):
+        return hrnet_state(source)
+    if any(key.startswith("blocks.") for key in source):
+        return lite_state(source)
+    return efficientnet_lite0_state(source)
