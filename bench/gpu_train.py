@@ -53,7 +53,7 @@ def settings(name: str, options: argparse.Namespace, seconds: float) -> TrainCon
     recipe = dict(read_recipe(RECIPE)["train"])
     if options.rehearse:
         recipe |= {"batch_size": 2, "short_sides": [64], "long_side": 96, "workers": 2}
-        recipe |= {"steps": 6, "warmup_steps": 2, "eval_every": 3, "bf16": False}
+        recipe |= {"steps": 6, "warmup_steps": 2, "eval_every": 6, "bf16": False}
     given = {
         "annotations": [options.data / "train.json"],
         "val_annotations": options.data / "val.json",

@@ -16,7 +16,10 @@ from train_resume import draw_pictures
 
 from centermask_edge.config import ModelConfig, preset
 from centermask_edge.model import checkpoint
+from centermask_edge.train.auto_batch import crowded_batch
 from centermask_edge.train.journal import LINES
+from centermask_edge.train.learner import train_step
+from centermask_edge.train.run import start_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -112,7 +115,7 @@ def test_calls_go_on_where_the_last_one_stopped(
     for name in gpu_train.MODELS:
         rows = [json.loads(x) for x in (tmp_path / "out" / name / LINES).read_text().splitlines()]
         assert [r["step"] for r in rows if "val" not in r] == [1, 2, 3, 4, 5, 6]
-        assert [r["step"] for r in rows if "val" in r] == [3, 6]
+        assert [r["step"] for r in rows if "val" in r] == [6]
         assert checkpoint.load(tmp_path / "out" / name / "last.safetensors").config.name == name
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["person-v39"]["images"] == 3
@@ -136,3 +139,18 @@ def test_the_models_are_those_of_the_name() -> None:
     for name, backbone in gpu_train.MODELS.items():
         model = gpu_train.model_of(name, rehearse=False)
         assert model.name == name and model.backbone is backbone and model.classes == ("person",)
+
+
+def test_every_network_of_the_comparison_learns_in_every_part(tmp_path: Path) -> None:
+    plan = train_compare.Plan(
+        (tmp_path / "a",), tmp_path / "b", tmp_path, "lite-v19-slim-dw", 9, 1.0, 64, 1, 0, 1
+    )
+    small = {"mask_iou_fc": 16, "fpn_channels": 64, "head_convs": 1, "classes": ("person",)}
+    for row in train_compare.rows(train_compare.lite_plus()):
+        if row.part == "network":
+            run = start_run(plan.model(small | row.model), plan.config(row.name, row.train))
+            losses, norm = train_step(run, crowded_batch(run.config, 1))
+            assert bool(norm.isfinite()) and float(norm) > 0, row.name
+            assert ("loss_mask_iou" in losses) == (row.name != "no mask scoring")
+            silent = [n for n, p in run.model.named_parameters() if p.grad is None]
+            assert not silent, (row.name, silent)
