@@ -8,6 +8,7 @@ import torch
 
 from centermask_edge.config import PRESETS, Backbone
 from centermask_edge.model.centermask import CenterMask
+from centermask_edge.model.convert import official_presets
 from centermask_edge.model.official import (
     from_official,
     from_official_key,
@@ -67,6 +68,16 @@ def test_names_survive_the_way_there_and_back(config: str) -> None:
     assert set(names) == set(GOLDEN.shapes(config))
     for key in model.state_dict():
         assert from_official_key(to_official_key(key, model.config.backbone)) == key
+
+
+@pytest.mark.parametrize("name", official_presets())
+def test_every_official_preset_goes_there_and_back(name: str) -> None:
+    with torch.device("meta"):
+        model = CenterMask(PRESETS[name])
+    state = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    names = to_official(state, model.config.backbone)
+    assert len(names) == len(state)
+    assert from_official(names) == (state, [])
 
 
 @every_config

@@ -102,6 +102,17 @@ def test_every_recorded_value_counts(slim: CenterMask, monkeypatch: pytest.Monke
     assert failed(run(slim, {"final.mask_area": case["final.mask_area"] + 40})) == (0, 0, 1)
 
 
+def test_a_map_that_was_not_recorded_is_no_difference(
+    slim: CenterMask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = GOLDEN.case(f"small.{SLIM}.s0")
+    kept = {k: v for k, v in case.items() if not k.startswith(("fpn.p3", "head.ctr."))}
+    result = compare(slim, "x", 1e-4, kept, GOLDEN.small_input(), None)
+    rows = {check.cells[1]: check for check in result.dense}
+    assert rows["pyramid"].cells[2] == "-" != rows["pyramid"].cells[3]
+    assert rows["pyramid"].passed and not rows["centre-ness"].passed  # of which nothing is known
+
+
 def test_a_detection_of_another_class_is_a_lone_one(slim: CenterMask) -> None:
     classes = GOLDEN.case(f"small.{SLIM}.s0")["det.classes"].copy()
     classes[0] = (classes[0] + 1) % 80

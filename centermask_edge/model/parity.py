@@ -63,18 +63,25 @@ def unresized(
     return Preprocess(config.preprocess.model_copy(update=sides))(image)
 
 
-def _map_error(found: NDArray[np.float32], case: Case, name: str) -> float:
-    """Relative error of one map: where it is stored, and of its statistics over all channels."""
-    error = 0.0
+def _map_error(found: NDArray[np.float32], case: Case, name: str) -> float | None:
+    """Relative error of one map: where it is stored, and of its statistics over all channels.
+
+    None where the case holds nothing of it.
+    """
+    errors = []
     if name in case:
         wanted = case[name]
-        error = relative_error(found[:: len(found) // len(wanted)], wanted)
-    stats = case[f"{name}.stats"]
+        errors.append(relative_error(found[:: len(found) // len(wanted)], wanted))
+    if f"{name}.stats" in case:
+        errors.append(_statistics_error(found, case[f"{name}.stats"]))
+    return max(errors, default=None)
+
+
+def _statistics_error(found: NDArray[np.float32], stats: NDArray[np.float64]) -> float:
     full = found.astype(np.float64)
     mine = [full.mean(), full.std(ddof=1), full.min(), full.max(), np.abs(full).sum()]
     scale = max(abs(stats[2]), abs(stats[3])) or 1.0
     return max(
-        error,
         largest_difference(np.array(mine[:4]), stats[:4]) / scale,
         relative_error(np.array(mine[4:]), stats[4:]),
     )
@@ -94,8 +101,10 @@ def _dense_checks(
         errors = [
             _map_error(levels[level - 3][0].numpy(), case, f"{name}.p{level}") for level in LEVELS
         ]
-        row = at_most(label, errors, limit)
-        checks.append(Check((label, words, *row.cells[1:]), row.limit, row.passed))
+        known = [error for error in errors if error is not None]
+        cells = ["-" if error is None else number(error) for error in errors]
+        row = at_most(label, known, limit)
+        checks.append(Check((label, words, *cells), row.limit, bool(known) and row.passed))
     return checks
 
 
