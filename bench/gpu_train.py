@@ -41,11 +41,14 @@ def _say(line: str) -> None:
 
 def model_of(name: str, rehearse: bool) -> ModelConfig:
     """The network of that name; in a rehearsal a tiny one that goes by it."""
+    base = preset("person-v19-slim")
     changes: dict[str, Any] = {"name": name, "backbone": MODELS[name]}
     if rehearse:
+        sides = {"short_side": 64, "long_side": 96}
+        changes["preprocess"] = base.preprocess.model_copy(update=sides)
         small = {"fpn_channels": 64, "head_convs": 1, "mask_convs": 1, "mask_iou_convs": 1}
         changes |= {"backbone": Backbone.V19_SLIM_DW, "mask_iou_fc": 16, **small}
-    return preset("person-v19-slim").model_copy(update=changes)
+    return base.model_copy(update=changes)
 
 
 def settings(name: str, options: argparse.Namespace, seconds: float) -> TrainConfig:
@@ -53,7 +56,7 @@ def settings(name: str, options: argparse.Namespace, seconds: float) -> TrainCon
     recipe = dict(read_recipe(RECIPE)["train"])
     if options.rehearse:
         recipe |= {"batch_size": 2, "short_sides": [64], "long_side": 96, "workers": 2}
-        recipe |= {"steps": 6, "warmup_steps": 2, "eval_every": 6, "bf16": False}
+        recipe |= {"steps": 4, "warmup_steps": 2, "eval_every": 4, "bf16": False}
     given = {
         "annotations": [options.data / "train.json"],
         "val_annotations": options.data / "val.json",

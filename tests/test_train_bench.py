@@ -108,14 +108,14 @@ def test_calls_go_on_where_the_last_one_stopped(
         assert path.name == f"{name}.json"
     assert call(monkeypatch, tmp_path, "--seconds", "0.5") == 0
     said = capsys.readouterr().out
-    assert "person-v19-slim: stopped after step 1 of 6" in said and "not finished" in said
+    assert "person-v19-slim: stopped after step 1 of 4" in said and "not finished" in said
     assert call(monkeypatch, tmp_path, "--seconds", "300") == 0
     said = capsys.readouterr().out
-    assert "person-v39: step 6 of 6" in said and "finished: person-v19-slim, person-v39" in said
+    assert "person-v39: step 4 of 4" in said and "finished: person-v19-slim, person-v39" in said
     for name in gpu_train.MODELS:
         rows = [json.loads(x) for x in (tmp_path / "out" / name / LINES).read_text().splitlines()]
-        assert [r["step"] for r in rows if "val" not in r] == [1, 2, 3, 4, 5, 6]
-        assert [r["step"] for r in rows if "val" in r] == [6]
+        assert [r["step"] for r in rows if "val" not in r] == [1, 2, 3, 4]
+        assert [r["step"] for r in rows if "val" in r] == [4]
         assert checkpoint.load(tmp_path / "out" / name / "last.safetensors").config.name == name
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["person-v39"]["images"] == 3
