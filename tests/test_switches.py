@@ -23,6 +23,7 @@ from centermask_edge.config import PRESETS, Backbone, ModelConfig, with_original
 from centermask_edge.engines import EngineName, open_engine
 from centermask_edge.errors import ConfigError, ModelFileError
 from centermask_edge.graph.export import build, export
+from centermask_edge.graph.sizes import tensor_shapes
 from centermask_edge.graph.tensorrt import InputShape, lower_for_tensorrt
 from centermask_edge.graph.variants import roi_align_text
 from centermask_edge.model import checkpoint, convert
@@ -305,6 +306,12 @@ def test_engines_agree_with_torch(name: str, folder: Path, monkeypatch: pytest.M
         np.testing.assert_array_equal(wanted.mask_scores, wanted.scores)
     with pytest.raises(ModelFileError, match=r"the model has CM\w+.* plugins do not know"):
         lower_for_tensorrt(onnx.load(str(path)), InputShape(1, 160, 192))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_costs_of_layers_are_known_under_any_rules(name: str) -> None:
+    shapes = tensor_shapes(build(CenterMask(VARIANTS[name]), {}), (2, 160, 192))
+    assert shapes["roi_features"] == (100, 32, 14, 14)  # 50 RoIs a picture
 
 
 def test_a_model_of_the_default_rules_keeps_its_ops() -> None:

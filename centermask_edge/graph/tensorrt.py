@@ -24,6 +24,7 @@ from centermask_edge.graph.precision import (
     replace_nodes,
     with_plain_weights,
 )
+from centermask_edge.graph.variants import ANY_ROI_ALIGN, ROI_ALIGNS
 
 if TYPE_CHECKING:
     import onnx
@@ -145,11 +146,11 @@ def fold_roi_image(graph: onnx.GraphProto, batch: int) -> None:
     """Replaces the nodes that count the RoIs' pictures by what they count to."""
     from onnx import numpy_helper
 
-    align = next((n for n in graph.node if n.op_type == "CMPyramidRoIAlign"), None)
+    align = next((n for n in graph.node if n.op_type in ROI_ALIGNS), None)
     boxes = next((o for o in graph.output if o.name == "boxes"), None)
     if align is None or boxes is None:
         return
-    name = align.input[4]
+    name = align.input[1 if align.op_type == ANY_ROI_ALIGN else 4]
     each = int(boxes.type.tensor_type.shape.dim[1].dim_value)
     if not each or any(t.name == name for t in graph.initializer):
         return
