@@ -76,6 +76,7 @@ def curves_svg(named: dict[str, list[tuple[int, float]]]) -> str:
         parts.append(f"<text x='{x + 30}' y='{y + 4}'>{escape(name)}</text>")
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts.append(f"<text x='{middle:.0f}' y='{_HEIGHT - 4}' class='m'>step</text>")
+    parts.append(f"<text x='{_LEFT}' y='{_TOP - 4}' class='m'>loss</text>")
     style = (
         "svg{background:#fff}text{font:12px sans-serif;fill:#333}.e{text-anchor:end}"
         ".m{text-anchor:middle}.g{stroke:#ddd}polyline,path{fill:none;stroke-width:1.6}"
