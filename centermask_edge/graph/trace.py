@@ -86,8 +86,8 @@ class _Masks(nn.Module):
             logits = logits.gather(1, index)
         probability = logits.sigmoid()
         if self.mask_iou_head is None:
-            # Ones, counted from an input, so that the number of RoIs stays free.
-            return probability.reshape(-1, 28, 28), classes.float() * 0 + 1
+            # Ones, as many as RoIs and of the masks' type, whatever that will be: none is above 1.
+            return probability.reshape(-1, 28, 28), probability[:, 0, 0, 0].clamp(min=1.0)
         iou = self.mask_iou_head(features, probability)
         if not self.one_class:
             iou = iou.gather(1, classes.view(-1, 1))

@@ -1,0 +1,55 @@
+"""Networks with other switches in fp16 and in 8 bits: the same figures up to rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from test_switches import VARIANTS, noisy, pictures
+
+from centermask_edge.config import ModelConfig
+from centermask_edge.engines import EngineName, open_engine
+from centermask_edge.graph.export import build
+from centermask_edge.graph.precision import to_fp16
+from centermask_edge.model.predict import run
+from centermask_edge.quantize import max_int8
+from centermask_edge.resources import CACHE_VARIABLE
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def in_int8(model: onnx.ModelProto, config: ModelConfig) -> onnx.ModelProto:
+    """With the ranges of the pictures themselves."""
+    mean = np.array(config.preprocess.mean)
+    seen = [(p.transpose(1, 2, 0) + mean).clip(0, 255).astype(np.uint8) for p in pictures()[0]]
+    return max_int8(model, seen, "openvino")
+
+
+def in_fp16(model: onnx.ModelProto, config: ModelConfig) -> onnx.ModelProto:
+    return to_fp16(model)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(("convert", "share"), [(in_fp16, 0.02), (in_int8, 0.2)])
+def test_lower_precision_finds_the_same(
+    name: str,
+    convert: Callable[[onnx.ModelProto, ModelConfig], onnx.ModelProto],
+    share: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    model = noisy(VARIANTS[name])
+    onnx.save(convert(build(model, {}), model.config), str(tmp_path / "low.onnx"))
+    images, sizes = pictures()
+    wanted = run(model, images, sizes)
+    found = open_engine(tmp_path / "low.onnx", EngineName.ONNXRUNTIME).run(images, sizes)
+    assert found.count.tolist() == wanted.count.tolist()
+    np.testing.assert_allclose(found.scores.mean(1), wanted.scores.mean(1), rtol=share)
+    if convert is in_fp16:  # random masks are too faint for 8 bits, under any rules
+        assert found.masks.std() == pytest.approx(wanted.masks.std(), rel=share)
+    if not model.config.mask_scoring:
+        np.testing.assert_allclose(found.mask_scores, found.scores, rtol=1e-6)
