@@ -12,6 +12,7 @@ from test_switches import VARIANTS, noisy, pictures
 
 from centermask_edge.config import ModelConfig
 from centermask_edge.engines import EngineName, open_engine
+from centermask_edge.errors import ModelFileError
 from centermask_edge.graph.export import build
 from centermask_edge.graph.precision import to_fp16
 from centermask_edge.model.predict import run
@@ -30,6 +31,14 @@ def in_int8(model: onnx.ModelProto, config: ModelConfig) -> onnx.ModelProto:
 
 def in_fp16(model: onnx.ModelProto, config: ModelConfig) -> onnx.ModelProto:
     return to_fp16(model)
+
+
+def test_positions_of_deformable_layers_do_not_fit_fp16() -> None:
+    node = onnx.helper.make_node("GridSample", ["x", "grid"], ["y"])
+    values = [onnx.helper.make_tensor_value_info(n, 1, [1, 2, 3, 2]) for n in ("x", "grid", "y")]
+    graph = onnx.helper.make_graph([node], "deformable", values[:2], values[2:])
+    with pytest.raises(ModelFileError, match="deformable layers, whose positions fp16"):
+        to_fp16(onnx.helper.make_model(graph))
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -90,8 +90,13 @@ def to_fp16(
         keep: further nodes that shall compute in fp32.
 
     Raises:
-        ModelFileError: a weight or scale does not fit fp16; it is named.
+        ModelFileError: a weight or scale does not fit fp16, and is named; or layers are deformable.
     """
+    if any(node.op_type == "GridSample" for node in model.graph.node):
+        raise ModelFileError(
+            "the model has deformable layers, whose positions fp16 is too coarse for; use fp32, or "
+            "the same body without -dcn"
+        )
     plain = with_plain_weights(model)
     check_weights(plain)
     if is_quantized(plain):
