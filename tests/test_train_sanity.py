@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import faster_coco_eval.core.mask as rle
+import numpy as np
 import pytest
 from scenes import write_scenes
 
@@ -15,7 +17,7 @@ from centermask_edge.data.coco import read_coco
 from centermask_edge.evaluate.coco import Precision, Report, average_precision
 from centermask_edge.train import sanity
 from centermask_edge.train.recipes import settings, training_sizes
-from centermask_edge.train.sanity import Point, Verdict, truth_of
+from centermask_edge.train.sanity import Point, Verdict, mask_ceiling, truth_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -36,7 +38,7 @@ def test_pictures_that_are_not_learnt_are_an_exit_code(
 ) -> None:
     assert main(words(data, tmp_path, "--steps", "2", "--eval-every", "2")) == 1
     (verdict,) = [x for x in capsys.readouterr().err.splitlines() if "does not work" in x]
-    assert "on 8 pictures after 2 steps, wanted 90" in verdict
+    assert "on 8 pictures after 2 steps, wanted 90 % of both" in verdict
     content = json.loads((tmp_path / "curve.json").read_text())
     assert content["reached"] is False and content["model"] == "person-efficientnet-lite0"
     (point,) = content["curve"]
@@ -58,7 +60,7 @@ def test_it_stops_as_soon_as_they_are(
 
     monkeypatch.setattr(sanity, "evaluate_on", judge)
     assert main(words(data, tmp_path, "--steps", "9", "--eval-every", "1")) == 0
-    assert "training works: box AP 95.0, mask AP 95.0" in capsys.readouterr().err
+    assert "training works: box AP 95.0 and mask AP 95.0 of the " in capsys.readouterr().err
     content = json.loads((tmp_path / "curve.json").read_text())
     assert [p["step"] for p in content["curve"]] == [1, 2] and content["reached"] is True
 
@@ -87,8 +89,18 @@ def test_the_truth_is_found_in_itself(data: Path) -> None:
 
 
 def test_both_ap_must_be_reached() -> None:
-    half = Verdict(False, 90.0, 8, (Point(10, 1.0, 95.0, 80.0),))
-    assert "box AP 95.0, mask AP 80.0" in str(half) and half.to_json()["curve"][0]["step"] == 10
+    half = Verdict(False, 90.0, 92.5, 8, (Point(10, 1.0, 95.0, 80.0),))
+    assert "box AP 95.0 and mask AP 80.0 of the 92.5 that masks of 28 x 28 can reach" in str(half)
+    assert half.to_json()["curve"][0]["step"] == 10
+
+
+def test_fine_outlines_lower_the_ceiling(data: Path) -> None:
+    samples = read_coco(data, ("person",))
+    assert 85 < mask_ceiling(samples, ("person",)) <= 100  # boxes and triangles
+    comb = [c for i in range(40) for c in (i * 2.0, 60.0, i * 2.0 + 0.5, 4.0, i * 2.0 + 1, 60.0)]
+    fine = replace(samples[0], polygons=((np.array(comb),),) * 2)
+    fine = replace(fine, boxes=np.array([[0.0, 4, 79, 60]] * 2))
+    assert mask_ceiling([fine], ("person",)) < 60
 
 
 # --- recipes ----------------------------------------------------------------------------------
