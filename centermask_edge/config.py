@@ -139,6 +139,7 @@ class TrainConfig(_Model):
     val_annotations: Path | None = None
     init: Path | None = None  # weights of the backbone
     checkpoint: Path | None = None  # a whole trained network to go on from
+    start: Path | None = None  # a trained network of any kind; what fits of it is taken
     output: Path = Path("runs/train")
     steps: int = Field(360_000, ge=1)
     epochs: float = Field(0.0, ge=0)  # passes over the pictures instead of steps; 0: steps count
@@ -197,6 +198,8 @@ class TrainConfig(_Model):
             raise ValueError(f"jitter {self.jitter} is no range of scales above 0")
         if (self.patience or self.stop_at_ap) and not self.eval_every:
             raise ValueError("patience and stop_at_ap need eval_every, which is 0")
+        if sum(p is not None for p in (self.init, self.checkpoint, self.start)) > 1:
+            raise ValueError("init, checkpoint and start exclude each other; choose one")
         return self
 
 

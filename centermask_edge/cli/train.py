@@ -87,6 +87,10 @@ def command(
     init: Annotated[
         Path | None, typer.Option(help="Backbone weights: a file, or 'imagenet'.")
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint to begin with, also of other classes: what fits is taken."),
+    ] = None,
     teacher: Annotated[
         Path | None,
         typer.Option("--distill-from", "--teacher", help="Trained checkpoint that is imitated."),
@@ -137,6 +141,7 @@ def command(
         "accumulate": accumulate,
         "base_lr": base_lr,
         "init": init,
+        "start": start,
         "teacher": teacher,
         "device": device,
         "bf16": bf16,

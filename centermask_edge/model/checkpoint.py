@@ -121,6 +121,30 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
     model.load_state_dict(dict(state))
 
 
+def start_from(model: CenterMask, path: Path) -> tuple[int, int]:
+    """Fill a model with those tensors of a safetensors checkpoint that fit it by name and shape.
+
+    Layers that depend on the number of classes, or that the checkpoint's network lacks, stay as
+    they are.
+
+    Returns:
+        How many tensors were taken, and how many the model has.
+
+    Raises:
+        ModelFileError: unreadable file, or one whose backbone is another.
+    """
+    state, _ = read_safetensors(path)
+    own = model.state_dict()
+    taken = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    if not any(key.startswith("backbone.") for key in taken):
+        raise ModelFileError(
+            f"no tensor of {path} fits the backbone {model.config.backbone.value}; start from a "
+            "checkpoint of this toolkit with the same backbone, or give --init"
+        )
+    model.load_state_dict(taken, strict=False)
+    return len(taken), len(own)
+
+
 def _check_exists(path: Path) -> None:
     if path.is_dir():
         raise ModelFileError(f"{path} is a folder; give the path of a checkpoint file")

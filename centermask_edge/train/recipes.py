@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from centermask_edge.config import ModelConfig, PreprocessConfig, TrainConfig, preset
 from centermask_edge.errors import ConfigError
+from centermask_edge.model.checkpoint import load
 from centermask_edge.resources import recipe_file
 
 _FULL = 800  # short side of the models whose training pictures are 640 to 800 pixels
@@ -42,12 +43,15 @@ def settings(
 
     Raises:
         ConfigError: unknown recipe or preset, or a value out of its range.
+        ModelFileError: the checkpoint to start from cannot be read.
     """
     content = {} if recipe is None else read_recipe(recipe)
-    chosen = name or content.get("preset")
-    if chosen is None:
-        raise ConfigError("no model named; give --preset NAME, or a --recipe that names one")
-    model = preset(chosen)
+    chosen, start = name or content.get("preset"), given.get("start")
+    if chosen is None and start is None:
+        raise ConfigError(
+            "no model named; give --preset NAME, a --recipe that names one, or --start FILE"
+        )
+    model = load(start).config if chosen is None else preset(chosen)
     values = {**training_sizes(model.preprocess), **content.get("train", {})}
     return model, run_settings(values, given)
 

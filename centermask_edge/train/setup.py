@@ -79,6 +79,8 @@ def build_model(
     if config.init is not None:
         path = efficientnet_lite0_file() if config.init == IMAGENET else config.init
         checkpoint.init_backbone(model, path)
+    if config.start is not None:
+        checkpoint.start_from(model, config.start)
     if config.batch_norm:
         learn_norms(model.backbone)
     for module in model.backbone.freezable()[: config.frozen_stages]:
