@@ -71,7 +71,7 @@ def test_patience_starts_anew_when_it_gets_better() -> None:
     judged.judge(report(95, box=89), config)
     assert not judged.ended
     judged.judge(report(95, box=90), config)
-    assert judged.ended == "box and mask AP are 90.0 or more"
+    assert judged.ended == "AP has reached 90.0"
 
 
 def test_time_that_runs_out_is_seen_before_it_has() -> None:

@@ -33,7 +33,7 @@ class Judged:
         self.since = 0 if better else self.since + 1
         reached = min(report.mask.ap, report.box.ap)
         if config.stop_at_ap and reached >= config.stop_at_ap:
-            self.ended = f"box and mask AP are {reached:.1f} or more"
+            self.ended = f"AP has reached {reached:.1f}"
         elif config.patience and self.since >= config.patience:
             self.ended = f"no better mask AP than {self.best:.1f} in {self.since} evaluations"
         return better
