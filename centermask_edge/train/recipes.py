@@ -47,11 +47,14 @@ def settings(
     """
     content = {} if recipe is None else read_recipe(recipe)
     chosen, start = name or content.get("preset"), given.get("start")
-    if chosen is None and start is None:
+    if chosen is not None:
+        model = preset(chosen)
+    elif start is not None:
+        model = load(start).config
+    else:
         raise ConfigError(
             "no model named; give --preset NAME, a --recipe that names one, or --start FILE"
         )
-    model = load(start).config if chosen is None else preset(chosen)
     values = {**training_sizes(model.preprocess), **content.get("train", {})}
     return model, run_settings(values, given)
 
