@@ -4,9 +4,11 @@
     python bench/train_compare.py ... --rows baseline,lite+ --steps 300 --minutes 10
 
 Every row trains the same small network from the same seed on the same pictures for the same number
-of steps, and changes one thing. A row's result is written as soon as it ends; a row that was
-interrupted goes on from its checkpoint, and rows that are there are not trained again. AP after so
-few steps says what helps early, not where a long training ends.
+of steps, and changes one thing. With ``--start`` all begin with the weights of one checkpoint, as
+far as they fit, because a few hundred steps from nothing teach no masks. A row's result is written as soon as it ends; a row
+that was interrupted goes on from its checkpoint, and rows that are there are not trained again. AP
+after so few steps says what helps early, not where a long training ends; with ``--start`` also how far a
+changed network is from the one whose weights it got.
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ def rows(plus: dict[str, Any]) -> tuple[Row, ...]:
         Row("lite+ distilled", "training", plus, teacher=True),
         Row("SE instead of eSE", "network", model={"channel_attention": "se"}),
         Row("no channel attention", "network", model={"channel_attention": "none"}),
-        Row("no residual", "network", model={"residual": False}),
+        Row("no residual", "network", model={"residual": False}),  # of V-39 and larger
         Row("RoI level by size (eq. 1)", "network", model={"roi_assignment": "canonical"}),
         Row("RoIs from P3 to P4", "network", model={"roi_levels": (3, 4)}),
         Row("RoIs from P4 to P5", "network", model={"roi_levels": (4, 5)}),
@@ -95,6 +97,9 @@ class Plan:
     batch_size: int
     seed: int
     threads: int
+    start: Path | None = None
+    teacher: Path | None = None
+    base_lr: float = 0.003
 
     def model(self, changes: dict[str, Any], name: str | None = None) -> ModelConfig:
         """The row's network, checked as a whole."""
@@ -112,7 +117,7 @@ class Plan:
                 "steps": self.steps,
                 "batch_size": self.batch_size,
                 "optimizer": "adamw",
-                "base_lr": 0.003,
+                "base_lr": self.base_lr,
                 "weight_decay": 0.02,
                 "warmup_steps": max(1, self.steps // 20),
                 "schedule": "cosine",
@@ -126,6 +131,7 @@ class Plan:
                 "seed": self.seed,
                 "threads": self.threads,
                 "seconds": self.minutes * 60,
+                "start": self.start,
                 **changes,
             }
         )
@@ -138,7 +144,9 @@ def lite_plus() -> dict[str, Any]:
 
 def teacher_file(plan: Plan) -> Path:
     """The larger sibling, trained once under the same budget."""
-    config = plan.config("teacher", {})
+    if plan.teacher is not None:
+        return plan.teacher
+    config = plan.config("teacher", {"start": None})
     done = config.output / "done"
     if not done.exists():
         train(sized(plan.model({}, TEACHER), config), config, _told("teacher", plan.steps))
@@ -216,6 +224,9 @@ def header(plan: Plan) -> dict[str, Any]:
         "short_side": plan.short_side,
         "batch": plan.batch_size,
         "seed": plan.seed,
+        "base_lr": plan.base_lr,
+        "started_from": "nothing" if plan.start is None else plan.start.name,
+        "teacher": TEACHER if plan.teacher is None else plan.teacher.name,
         "torch": torch.__version__,
     }
 
@@ -268,10 +279,13 @@ def main() -> int:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--start", type=Path, help="checkpoint that all rows begin with")
+    parser.add_argument("--teacher", type=Path, help="checkpoint; trained first where not given")
+    parser.add_argument("--base-lr", type=float, default=0.003)
     o = parser.parse_args()
     wanted = [name.strip() for name in o.rows.split(",") if name.strip()]
     plan = Plan(tuple(o.train), o.val, o.runs, o.preset, o.steps, o.minutes, o.short_side,
-                o.batch_size, o.seed, o.threads)  # fmt: skip
+                o.batch_size, o.seed, o.threads, o.start, o.teacher, o.base_lr)  # fmt: skip
     try:
         for row in list(missing(plan, o.json, wanted)):
             result = train_row(row, plan)

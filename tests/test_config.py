@@ -31,7 +31,8 @@ def test_a_preset_survives_json(name: str) -> None:
 
 
 def test_an_unknown_preset_is_told_which_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"unknown preset 'v20'; nearest are v99, .*v19; .*models lists all"):
+    wanted = r"unknown preset 'v20'; nearest are v99, .*v19; .*models lists all"
+    with pytest.raises(ConfigError, match=wanted):
         preset("v20")
 
 
