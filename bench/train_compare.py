@@ -5,10 +5,10 @@
 
 Every row trains the same small network from the same seed on the same pictures for the same number
 of steps, and changes one thing. With ``--start`` all begin with the weights of one checkpoint, as
-far as they fit, because a few hundred steps from nothing teach no masks. A row's result is written as soon as it ends; a row
-that was interrupted goes on from its checkpoint, and rows that are there are not trained again. AP
-after so few steps says what helps early, not where a long training ends; with ``--start`` also how far a
-changed network is from the one whose weights it got.
+far as they fit, because a few hundred steps from nothing teach no masks. A row's result is written
+as soon as it ends; a row that was interrupted goes on from its checkpoint, and rows that are there
+are not trained again. AP after so few steps says what helps early, not where a long training ends;
+with ``--start`` also how far a changed network is from the one whose weights it got.
 """
 
 from __future__ import annotations
