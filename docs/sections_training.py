@@ -43,12 +43,21 @@ def sanity() -> str:
 
 def compare() -> str:
     """AP and cost of every row of the comparison, one table a part, and the loss curves."""
-    data = results("train_compare")
+    return _comparison("train_compare")
+
+
+def eighty() -> str:
+    """The same for the run on all 80 classes."""
+    return _comparison("train_coco80")
+
+
+def _comparison(name: str) -> str:
+    data = results(name)
     if data is None:
-        command = "python bench/train_compare.py --json docs/results/train_compare.json ..."
-        return not_measured("train_compare", command)
+        command = f"python bench/train_compare.py --json docs/results/{name}.json ..."
+        return not_measured(name, command)
     parts = [_part(data, part) for part in ("training", "network")]
-    picture = RESULTS / "train_compare.svg"
+    picture = RESULTS / f"{name}.svg"
     if picture.exists():
         where = picture.relative_to(ROOT / "docs").as_posix()
         parts.append(f"![Training loss over steps, one curve a row]({where})")
@@ -79,4 +88,5 @@ SECTIONS = {
     "train-resume": resume,
     "train-sanity": sanity,
     "train-compare": compare,
+    "train-coco80": eighty,
 }
