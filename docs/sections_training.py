@@ -51,6 +51,11 @@ def eighty() -> str:
     return _comparison("train_coco80")
 
 
+def residual() -> str:
+    """The same for the residual connections, which only deeper bodies have."""
+    return _comparison("train_residual")
+
+
 def _comparison(name: str) -> str:
     data = results(name)
     if data is None:
@@ -89,4 +94,5 @@ SECTIONS = {
     "train-sanity": sanity,
     "train-compare": compare,
     "train-coco80": eighty,
+    "train-residual": residual,
 }
