@@ -15,6 +15,7 @@ from gpu_timing import Timer, compare
 from centermask_edge.backbone import Backbone
 from centermask_edge.model.centermask import CenterMask
 from centermask_edge.model.fixed import FixedCenterMask
+from centermask_edge.switches import ChannelAttention, RoiRules, Rules
 
 CANDIDATES = 500  # above the threshold; of them some fifty objects are found
 BASE = "torch, fp32"
@@ -32,6 +33,12 @@ class Lite:
     mask_iou_convs: int = 2
     mask_iou_fc: int = 1024
     decode: Decode = field(default_factory=Decode)
+    channel_attention: ChannelAttention = ChannelAttention.ESE
+    residual: bool = True
+    spatial_attention: bool = True
+    mask_scoring: bool = True
+    rules: Rules = Rules.CENTERMASK2
+    roi_rules: RoiRules = field(default_factory=RoiRules)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ say is the default of ``TrainConfig``; what the command line says comes on top.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from centermask_edge.config import ModelConfig, PreprocessConfig, TrainConfig, preset
 from centermask_edge.errors import ConfigError
-from centermask_edge.model.checkpoint import load
 from centermask_edge.resources import recipe_file
 
 _FULL = 800  # short side of the models whose training pictures are 640 to 800 pixels
@@ -50,13 +50,19 @@ def settings(
     if chosen is not None:
         model = preset(chosen)
     elif start is not None:
-        model = load(start).config
+        model = _model_of(start)
     else:
         raise ConfigError(
             "no model named; give --preset NAME, a --recipe that names one, or --start FILE"
         )
     values = {**training_sizes(model.preprocess), **content.get("train", {})}
     return model, run_settings(values, given)
+
+
+def _model_of(path: Path) -> ModelConfig:
+    from centermask_edge.model.checkpoint import load  # torch, which the other commands do without
+
+    return load(path).config
 
 
 def training_sizes(preprocess: PreprocessConfig) -> dict[str, Any]:
