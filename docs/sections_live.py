@@ -68,7 +68,12 @@ def frames() -> str:
         + [f"{r[key]:.1f}" for key in ("total_ms", "total_p95_ms", "total_best_ms")]
         for r in data["frames"]
     ]
-    return f"{table(head, rows)}\n\nMilliseconds, medians. {caption(data)}"
+    alone = [
+        [r["job"], *(f"{r[key]:.2f}" for key in ("median_ms", "p95_ms", "best_ms"))]
+        for r in data["one_core"]
+    ]
+    jobs = table(["50 instances on one core", "p50 ms", "p95 ms", "best ms"], alone)
+    return f"{table(head, rows)}\n\nMilliseconds, medians. {caption(data)}\n\n{jobs}"
 
 
 SECTIONS = {
