@@ -67,6 +67,8 @@ def rows(plus: dict[str, Any]) -> tuple[Row, ...]:
     """
     return (
         Row("baseline", "training"),
+        # What chance alone changes.
+        *(Row(f"baseline with seed {seed}", "training", {"seed": seed}) for seed in (1, 2)),
         Row("lite+", "training", plus),
         *(Row(f"only {name}", "training", {name: plus[name]}) for name in _PLUS),
         Row("distilled", "training", teacher=True),
