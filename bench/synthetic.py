@@ -41,7 +41,7 @@ from centermask_edge.live.synthetic.source import parse_synthetic
 from centermask_edge.live.synthetic.time_code import read
 from centermask_edge.live.view.terminal import LineView
 from centermask_edge.live.wiring import open_parts, replay_parts
-from centermask_edge.masks import Crop
+from centermask_edge.masks import Crop, crop_overlap
 from centermask_edge.measure.stages import processor_name
 
 LOOK = "synthetic:people?width=1280&height=720&objects=4&seed=3"
@@ -61,16 +61,8 @@ def crop_iou(a: Crop, b: Crop) -> float:
     >>> round(crop_iou((square, 0, 0), (square, 1, 0)), 3)
     0.333
     """
-    (first, ax, ay), (second, bx, by) = a, b
-    x0, y0 = max(ax, bx), max(ay, by)
-    x1 = min(ax + first.shape[1], bx + second.shape[1])
-    y1 = min(ay + first.shape[0], by + second.shape[0])
-    both = 0
-    if x1 > x0 and y1 > y0:
-        here = first[y0 - ay : y1 - ay, x0 - ax : x1 - ax]
-        both = int((here & second[y0 - by : y1 - by, x0 - bx : x1 - bx]).sum())
-    union = int(first.sum()) + int(second.sum()) - both
-    return both / union if union else 0.0
+    shared, union = crop_overlap(a, b)
+    return shared / union if union else 0.0
 
 
 @dataclass(slots=True)

@@ -154,6 +154,24 @@ def paste_full(mask: Floats, box: Floats, height: int, width: int) -> Bools:
     return frame
 
 
+def crop_overlap(first: Crop, second: Crop) -> tuple[int, int]:
+    """Pixels that two masks of one picture share, and pixels of their union.
+
+    >>> square = np.ones((2, 2), bool)
+    >>> crop_overlap((square, 0, 0), (square, 1, 0))
+    (2, 6)
+    """
+    (a, ax, ay), (b, bx, by) = first, second
+    left, top = max(ax, bx), max(ay, by)
+    right = min(ax + a.shape[1], bx + b.shape[1])
+    bottom = min(ay + a.shape[0], by + b.shape[0])
+    shared = 0
+    if right > left and bottom > top:
+        inner = a[top - ay : bottom - ay, left - ax : right - ax]
+        shared = int((inner & b[top - by : bottom - by, left - bx : right - bx]).sum())
+    return shared, int(a.sum()) + int(b.sum()) - shared
+
+
 def _turns(crop: Bools) -> Integers:
     """Where a column changes on its way down, with zeros above and below: flat places in
     (h + 1, w).

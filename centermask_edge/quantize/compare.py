@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from centermask_edge.boxes import iou
 from centermask_edge.instances import Instances
-from centermask_edge.masks import Bools
+from centermask_edge.masks import crop_overlap
 
 SAME_OBJECT = 0.5  # box IoU
 NOTICED = 0.05  # losses below this are not worth a line
@@ -166,19 +166,5 @@ def _annotated(box: NDArray[np.float32], objects: NDArray[np.float64]) -> bool:
 
 def mask_iou(first: Instances, i: int, second: Instances, j: int) -> float:
     """Intersection over union of two masks in source pixels; 1 where both are empty."""
-    (a, ax, ay), (b, bx, by) = first.crop(i), second.crop(j)
-    left, top = max(ax, bx), max(ay, by)
-    right = min(ax + a.shape[1], bx + b.shape[1])
-    bottom = min(ay + a.shape[0], by + b.shape[0])
-    shared = 0
-    if right > left and bottom > top:
-        inner = _window(a, ax, ay, left, top, right, bottom)
-        shared = int((inner & _window(b, bx, by, left, top, right, bottom)).sum())
-    union = int(a.sum()) + int(b.sum()) - shared
+    shared, union = crop_overlap(first.crop(i), second.crop(j))
     return shared / union if union else 1.0
-
-
-def _window(
-    crop: Bools, x: int, y: int, left: int, top: int, right: int, bottom: int
-) -> NDArray[np.bool_]:
-    return crop[top - y : bottom - y, left - x : right - x]
