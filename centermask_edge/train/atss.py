@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from centermask_edge.train.mask_targets import pairwise_iou
-from centermask_edge.train.targets import Cells, CellTargets, inside_any
+from centermask_edge.train.targets import Cells, CellTargets, assigned
 
 CANDIDATES = 9  # per level, table 5 of the paper
 ANCHOR = 8.0  # side of a cell's square, in strides
@@ -46,22 +46,15 @@ def assign_adaptively(
     eight strides overlaps the box at least as well as the box's own threshold says, and if it lies
     strictly inside the box. Of several boxes the best overlapping one wins.
     """
-    count = len(cells.locations)
-    labels = classes.new_full((count,), num_classes)
-    reg = boxes.new_zeros((count, 4))
-    ignored = inside_any(cells.locations, ignore)
-    if len(boxes) == 0:
-        return CellTargets(labels, reg, ignored)
+    return assigned(_adaptive, cells, boxes, classes, ignore, num_classes)
+
+
+def _adaptive(cells: Cells, boxes: Tensor, distances: Tensor) -> tuple[Tensor, Tensor]:
+    """The box that each cell overlaps best among those that fit it; see ``Chooser``."""
     half = cells.strides[:, None] * (ANCHOR / 2)
     squares = torch.cat((cells.locations - half, cells.locations + half), dim=1)
     iou = pairwise_iou(squares, boxes)
     chosen = _candidates(cells, (boxes[:, :2] + boxes[:, 2:]) / 2)
-    low = cells.locations[:, None] - boxes[:, :2]
-    high = boxes[:, 2:] - cells.locations[:, None]
-    distances = torch.cat((low, high), dim=2)  # (L, G, 4)
     fits = chosen & (iou >= _thresholds(iou, chosen)) & (distances.amin(2) > 0)
     best, winner = torch.where(fits, iou, -1.0).max(dim=1)
-    positive = best >= 0
-    labels[positive] = classes[winner[positive]]
-    reg[positive] = distances[positive, winner[positive]] / cells.strides[positive, None]
-    return CellTargets(labels, reg, ignored & ~positive)
+    return winner, best >= 0

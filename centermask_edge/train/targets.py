@@ -5,7 +5,7 @@ Shape legend: L cells of all levels, G ground-truth boxes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,6 +40,12 @@ class CellTargets:
     labels: Tensor
     reg: Tensor
     ignore: Tensor
+
+
+# From the cells, boxes float32 (G, 4) xyxy, G at least 1, and the distances of each cell to each
+# box's left, top, right and bottom, float32 (L, G, 4): the box that each cell would learn, int64
+# (L,), and whether it does, bool (L,).
+Chooser = Callable[[Cells, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def make_cells(sizes: Sequence[tuple[int, int]], device: torch.device) -> Cells:
@@ -83,6 +89,30 @@ def inside_any(points: Tensor, boxes: Tensor) -> Tensor:
     return inside.any(dim=1)
 
 
+def assigned(
+    choose: Chooser,
+    cells: Cells,
+    boxes: Tensor,
+    classes: Tensor,
+    ignore: Tensor,
+    num_classes: int,
+) -> CellTargets:
+    """Targets of one picture whose cells learn what ``choose`` says; see ``assign_cells``."""
+    count = len(cells.locations)
+    labels = classes.new_full((count,), num_classes)
+    reg = boxes.new_zeros((count, 4))
+    ignored = inside_any(cells.locations, ignore)
+    if len(boxes) == 0:
+        return CellTargets(labels, reg, ignored)
+    low = cells.locations[:, None] - boxes[:, :2]
+    high = boxes[:, 2:] - cells.locations[:, None]
+    distances = torch.cat((low, high), dim=2)
+    winner, positive = choose(cells, boxes, distances)
+    labels[positive] = classes[winner[positive]]
+    reg[positive] = distances[positive, winner[positive]] / cells.strides[positive, None]
+    return CellTargets(labels, reg, ignored & ~positive)
+
+
 def assign_cells(
     cells: Cells, boxes: Tensor, classes: Tensor, ignore: Tensor, num_classes: int
 ) -> CellTargets:
@@ -99,15 +129,13 @@ def assign_cells(
         ignore: float32 (I, 4) regions where background is not learned.
         num_classes: label of the background.
     """
-    count = len(cells.locations)
-    labels = classes.new_full((count,), num_classes)
-    reg = boxes.new_zeros((count, 4))
-    ignored = inside_any(cells.locations, ignore)
-    if len(boxes) == 0:
-        return CellTargets(labels, reg, ignored)
+    return assigned(_central, cells, boxes, classes, ignore, num_classes)
+
+
+def _central(cells: Cells, boxes: Tensor, distances: Tensor) -> tuple[Tensor, Tensor]:
+    """The smallest box of each cell among those it is near the centre of; see ``Chooser``."""
     x, y = cells.locations[:, 0, None], cells.locations[:, 1, None]
     x0, y0, x1, y1 = boxes.unbind(1)
-    distances = torch.stack((x - x0, y - y0, x1 - x, y1 - y), dim=2)  # (L, G, 4)
     radius = cells.strides[:, None] * CENTER_RADIUS
     cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
     inside = (
@@ -124,10 +152,7 @@ def assign_cells(
     )
     largest = distances.amax(2)
     fits = (largest >= cells.low[:, None]) & (largest <= cells.high[:, None])
-    area = ((x1 - x0) * (y1 - y0)).expand(count, -1)
+    area = ((x1 - x0) * (y1 - y0)).expand(len(x), -1)
     area = torch.where(inside & fits, area, torch.inf)
     smallest, winner = area.min(dim=1)
-    positive = smallest.isfinite()
-    labels[positive] = classes[winner[positive]]
-    reg[positive] = distances[positive, winner[positive]] / cells.strides[positive, None]
-    return CellTargets(labels, reg, ignored & ~positive)
+    return winner, smallest.isfinite()
